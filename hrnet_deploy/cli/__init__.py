@@ -1,0 +1,174 @@
+"""The ``hrnet-deploy`` command: one module a command, loaded only when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import importlib
+import json
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from hrnet_deploy import __version__
+from hrnet_deploy.errors import (
+    EXIT_BUG,
+    EXIT_INPUT,
+    EXIT_SIGINT,
+    DeployError,
+    EnvironmentFault,
+    InterruptedRun,
+    printable,
+)
+
+PROGRAM = "hrnet-deploy"
+
+COMMANDS = {
+    "demo": "Export, prove, evaluate and draw with the small HRNet that comes along.",
+    "inspect": "Say what a checkpoint, an ONNX file or a plan is.",
+    "export": "Turn a checkpoint into ONNX engines, with parity proven.",
+    "adopt": "Make an engine of a heatmap network that somebody else exported.",
+    "verify": "Compare the poses of two artefacts.",
+    "eval": "Evaluate an engine on COCO keypoint annotations.",
+}
+"""Command names with their one-line help, so that ``--help`` loads no command."""
+
+MAX_PIXELS_BEFORE_CV2 = str(1 << 30)
+"""OpenCV's own limit on decoded pictures; ours (``--max-pixels``) is checked from the header."""
+
+
+class _LazyGroup(click.Group):
+    """A click group that imports ``hrnet_deploy.cli.<name>`` when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hrnet_deploy.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Commands: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"unknown command '{printable(name)}'. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def _group(debug: bool) -> None:
+    """Take any HRNet pose checkpoint to a fast engine that is proven to give the same poses.
+
+    Exit codes: 0 done; 1 finished, but a gate failed or inputs were skipped; 2 bad input or
+    usage; 3 the environment lacks something; 70 a bug of ours; 130 and 143 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", MAX_PIXELS_BEFORE_CV2)
+    words = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    """The exit code of one command; every error ends as one line on stderr."""
+    debug, as_json = "--debug" in words, "--json" in words
+    words = [word for word in words if word != "--debug"]
+    if not words:
+        click.echo(_group.get_help(click.Context(_group, info_name=PROGRAM)))
+        return EXIT_INPUT
+    try:
+        result = _group.main(args=words, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            _silence_stdout()
+            return 0
+        if debug and not isinstance(error, click.exceptions.Exit):
+            traceback.print_exc()
+        return _report(error, as_json=as_json)
+    except KeyboardInterrupt:
+        return _say(
+            InterruptedRun(PROGRAM, "interrupted", "Run the same command again"), as_json=as_json
+        )
+
+
+def _report(error: Exception, *, as_json: bool) -> int:
+    """Turn any exception into one line and an exit code."""
+    if isinstance(error, click.exceptions.Exit):
+        return int(error.exit_code)
+    if isinstance(error, click.exceptions.Abort):
+        return EXIT_SIGINT
+    if isinstance(error, click.ClickException):
+        return _usage(error, as_json=as_json)
+    if isinstance(error, DeployError):
+        return _say(error, as_json=as_json)
+    if isinstance(error, MemoryError):
+        fault = EnvironmentFault("memory", "ran out of memory", "Lower --batch or free some memory")
+        return _say(fault, as_json=as_json)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _say(_from_os(error), as_json=as_json)
+    traceback.print_exception(error)
+    click.echo(f"{PROGRAM}: this is a bug of ours; please report it with the lines above", err=True)
+    return EXIT_BUG
+
+
+def _from_os(error: OSError) -> DeployError:
+    from hrnet_deploy.files import disk_full, is_disk_full
+
+    if is_disk_full(error):
+        return disk_full(os.fspath(error.filename))
+    reason = (error.strerror or type(error).__name__).lower()
+    return EnvironmentFault(os.fspath(error.filename), reason, "Check the path and its permissions")
+
+
+def _usage(error: click.ClickException, *, as_json: bool) -> int:
+    """Click's own complaints, in our form and on one line."""
+    message = printable(error.format_message())
+    if as_json:
+        facts = {"file": "", "problem": message, "fix": "See --help", "code": EXIT_INPUT}
+        click.echo(json.dumps({"error": facts}))
+    click.echo(f"{PROGRAM}: error: {message}{'' if message.endswith('?') else '.'}", err=True)
+    return EXIT_INPUT
+
+
+def _say(error: DeployError, *, as_json: bool) -> int:
+    code = error.exit_code
+    if isinstance(error, InterruptedRun):
+        code = 128 + error.signal_number
+    if as_json:
+        value: dict[str, Any] = error.as_json()
+        value["error"]["code"] = code
+        click.echo(json.dumps(value))
+    click.echo(f"{PROGRAM}: error: {error}", err=True)
+    return code
+
+
+def _silence_stdout() -> None:
+    """The reader went away: keep the interpreter's last flush quiet."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+__all__ = ["COMMANDS", "main"]

@@ -1,0 +1,183 @@
+"""Engines: one file per backend, each with a loader and an object that runs batches of crops."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.files import check_input_file
+from hrnet_deploy.spec import ModelSpec
+
+CROP_NDIM = 4
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What runs, and where: recorded in every result.
+
+    ``device`` is what really executes ("cpu", "cuda:0"), ``versions`` the backend's own
+    (for example ``{"onnxruntime": "1.32.0"}``), ``sha256`` that of the artefact's file.
+    """
+
+    backend: str
+    device: str
+    path: str
+    sha256: str
+    precision: str
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineOutput:
+    """Decoded poses of N crops.
+
+    ``keypoints_heatmap`` is (N, K, 2) float32, x and y in heatmap pixels; ``scores`` (N, K)
+    float32, the heatmap's maximum; ``heatmaps_nkhw`` (N, K, h, w) float32 or None.
+    """
+
+    keypoints_heatmap: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    heatmaps_nkhw: NDArray[np.float32] | None = None
+
+
+class Engine(ABC):
+    """A loaded model. ``run`` takes any number of crops; a backend implements ``_infer``.
+
+    Not safe for concurrent calls unless the backend says so; several engines in several threads
+    are. A context manager: leaving it closes the engine.
+    """
+
+    def __init__(self, spec: ModelSpec, info: EngineInfo, max_batch: int | None) -> None:
+        self.spec = spec
+        self.info = info
+        self.max_batch = max_batch
+        self._closed = False
+
+    @abstractmethod
+    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
+        """Run one batch of 1 to ``max_batch`` crops."""
+
+    def _release(self) -> None:
+        """Free what the backend holds; called once."""
+
+    def run(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool = False) -> EngineOutput:
+        """Poses of ``crops_nhwc`` (N, h, w, 3) uint8 BGR; N may be 0 or above ``max_batch``.
+
+        ``heatmaps=True`` also returns the (flip-averaged) heatmaps. Raises InputError for crops
+        of another shape or type and for NaN or infinite results (an overflow at half precision).
+        """
+        self._check(crops_nhwc, heatmaps)
+        count = len(crops_nhwc)
+        if count == 0:
+            return _empty(self.spec, heatmaps)
+        step = self.max_batch or count
+        parts = [
+            self._infer(crops_nhwc[start : start + step], heatmaps=heatmaps)
+            for start in range(0, count, step)
+        ]
+        output = parts[0] if len(parts) == 1 else _joined(parts)
+        self._check_output(output, count)
+        return output
+
+    def close(self) -> None:
+        """Free the backend's resources; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check(self, crops_nhwc: NDArray[np.uint8], heatmaps: bool) -> None:
+        if self._closed:
+            raise InputError(self.info.path, "engine is closed", "Load it again")
+        expected = (*self.spec.input_size_hw, 3)
+        if (
+            not isinstance(crops_nhwc, np.ndarray)
+            or crops_nhwc.dtype != np.uint8
+            or crops_nhwc.ndim != CROP_NDIM
+            or crops_nhwc.shape[1:] != expected
+        ):
+            got = f"{getattr(crops_nhwc, 'shape', type(crops_nhwc).__name__)}"
+            got += f" {getattr(crops_nhwc, 'dtype', '')}".rstrip()
+            wanted = f"expected (N, {expected[0]}, {expected[1]}, 3) uint8, got {got}"
+            raise InputError("crops_nhwc", wanted, "Cut crops of the model's input size")
+        if heatmaps and not self.spec.has_heatmaps:
+            raise InputError(
+                self.info.path,
+                "was exported with --no-heatmaps",
+                "Export it again without that flag",
+            )
+
+    def _check_output(self, output: EngineOutput, count: int) -> None:
+        joints = self.spec.joints
+        shapes = (output.keypoints_heatmap.shape, output.scores.shape)
+        if shapes != ((count, joints, 2), (count, joints)):
+            problem = f"gave keypoints {shapes[0]} and scores {shapes[1]}, expected K = {joints}"
+            raise InputError(self.info.path, problem, "Export the model again")
+        finite = np.isfinite(output.scores).all(axis=1)
+        finite &= np.isfinite(output.keypoints_heatmap).all(axis=(1, 2))
+        if not finite.all():
+            raise NonFiniteOutput(self.info.path, np.flatnonzero(~finite), count)
+
+
+class NonFiniteOutput(InputError):
+    """The engine produced NaN or infinity; ``indices`` are the crops of the call it hit."""
+
+    exit_code = 1
+
+    def __init__(self, path: Subject, indices: NDArray[np.intp], count: int) -> None:
+        self.indices = indices
+        super().__init__(
+            path,
+            f"engine produced NaN or infinity for {len(indices)} of {count} crops",
+            "Use an fp32 engine, or --keep-going to leave these persons out",
+        )
+
+
+def _empty(spec: ModelSpec, heatmaps: bool) -> EngineOutput:
+    shape = (0, spec.joints)
+    maps = np.zeros((*shape, *spec.heatmap_size_hw), np.float32) if heatmaps else None
+    return EngineOutput(np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32), maps)
+
+
+def _joined(parts: list[EngineOutput]) -> EngineOutput:
+    maps = [part.heatmaps_nkhw for part in parts if part.heatmaps_nkhw is not None]
+    return EngineOutput(
+        np.concatenate([part.keypoints_heatmap for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate(maps) if maps else None,
+    )
+
+
+_TO_CONVERT = "Pass a .onnx or .plan file; to convert a checkpoint: hrnet-deploy export"
+
+
+def load_engine(path: Subject, *, device: str = "cpu", threads: int | None = None) -> Engine:
+    """Load a ``.onnx`` (ONNX Runtime) file as an engine on ``device``.
+
+    ``device`` is "cpu" or "cuda[:N]": an engine that would run anywhere else than asked is an
+    EnvironmentFault. ``threads`` are the CPU threads, None for one per physical core.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        from hrnet_deploy.engines.onnxruntime import load_onnx_engine
+
+        return load_onnx_engine(check_input_file(path), device=device, threads=threads)
+    if suffix in (".pth", ".pt", ".safetensors"):
+        raise InputError(path, "is a checkpoint, not an engine", f"{_TO_CONVERT} {path}")
+    raise InputError(path, f"has the unknown extension '{suffix}'", _TO_CONVERT)

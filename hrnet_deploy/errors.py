@@ -1,0 +1,110 @@
+"""What can go wrong, said in one line, with the exit code that the command line gives it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+from typing import ClassVar
+
+EXIT_DONE = 0
+EXIT_GATE = 1
+"""Finished, but a gate failed or inputs were skipped; results are written."""
+EXIT_INPUT = 2
+EXIT_ENVIRONMENT = 3
+EXIT_BUG = 70
+EXIT_SIGINT = 130
+EXIT_SIGTERM = 143
+
+Subject = str | os.PathLike[str]
+
+
+class DeployError(Exception):
+    """One line for the user: ``<subject>: <problem>. <fix>.``
+
+    ``subject`` is the file or argument, ``problem`` what is wrong with it, with the value,
+    ``fix`` what to do about it. Raise one of the subclasses.
+    """
+
+    exit_code: ClassVar[int] = EXIT_INPUT
+
+    def __init__(self, subject: Subject, problem: str, fix: str) -> None:
+        self.subject = printable(subject)
+        self.problem = printable(problem)
+        self.fix = printable(fix)
+        super().__init__(f"{self.subject}: {self.problem}. {self.fix}.")
+
+    def as_json(self) -> dict[str, object]:
+        """The same facts for ``--json``."""
+        return {
+            "error": {
+                "file": self.subject,
+                "problem": self.problem,
+                "fix": self.fix,
+                "code": self.exit_code,
+            }
+        }
+
+
+class InputError(DeployError, ValueError):
+    """A file, an argument or an array is not usable (exit code 2)."""
+
+    exit_code: ClassVar[int] = EXIT_INPUT
+
+
+class EnvironmentFault(DeployError, RuntimeError):
+    """This machine lacks something: an extra, a device, disk, memory (exit code 3)."""
+
+    exit_code: ClassVar[int] = EXIT_ENVIRONMENT
+
+
+class GateError(DeployError):
+    """The work was done but its result fails a gate, such as parity (exit code 1)."""
+
+    exit_code: ClassVar[int] = EXIT_GATE
+
+
+class InterruptedRun(DeployError):
+    """SIGINT or SIGTERM stopped a run whose finished part is kept (exit code 130 or 143)."""
+
+    exit_code: ClassVar[int] = EXIT_SIGINT
+
+    def __init__(self, subject: Subject, problem: str, fix: str, *, signal_number: int = 2) -> None:
+        super().__init__(subject, problem, fix)
+        self.signal_number = signal_number
+
+
+def printable(text: Subject) -> str:
+    """``text`` on one line: control and undecodable characters are escaped, the end unpunctuated."""
+    line = os.fspath(text)
+    if isinstance(line, bytes):
+        line = os.fsdecode(line)
+    escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return escaped.rstrip(" .")
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import an optional module, or say in one line which extra brings it.
+
+    Raises EnvironmentFault naming ``purpose`` (the command or feature) and the pip command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        missing = getattr(error, "name", None) or module
+        if missing.split(".")[0] != module.split(".")[0]:
+            problem = f"needs {module}, which cannot be imported ({error})"
+        else:
+            problem = f"needs {_DISPLAY_NAMES.get(module.split('.')[0], module)}"
+        raise EnvironmentFault(purpose, problem, f"pip install 'hrnet-deploy[{extra}]'") from error
+
+
+_DISPLAY_NAMES = {
+    "torch": "PyTorch",
+    "onnx": "the onnx package",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "pycocotools": "pycocotools",
+    "safetensors": "safetensors",
+}
