@@ -140,7 +140,8 @@ class ExchangeModule(nn.Module):
         features = [branch(x) for branch, x in zip(self.branches, inputs, strict=True)]
         outputs = []
         for row in self.fuse_layers:
-            terms = [layer(x) for layer, x in zip(row, features, strict=True)]  # type: ignore[arg-type]
+            assert isinstance(row, nn.ModuleList)
+            terms = [layer(x) for layer, x in zip(row, features, strict=True)]
             total = terms[0]
             for term in terms[1:]:
                 total = total + term
