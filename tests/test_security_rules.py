@@ -1,0 +1,189 @@
+"""What the code never does, checked on its syntax trees: see SECURITY.md."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hrnet_deploy
+
+PACKAGE = Path(hrnet_deploy.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+CODE_CARRIERS = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "marshal",
+    "shelve",
+}
+"""Formats whose reading runs code that the file holds."""
+NETWORK = {"aiohttp", "ftplib", "http", "httpx", "requests", "socket", "urllib", "urllib3"}
+BANNED_MODULES = {*CODE_CARRIERS, *NETWORK, "yaml"}
+BANNED_NAMES = {"eval", "exec", "compile", "__import__"}
+BANNED_METHODS = {"extract", "extractall", "unpack_archive", "mktemp", "load_module"}
+BANNED_QUALIFIED = {"os.system", "os.popen", "torch.hub", "torch.package", "torch.jit.load"}
+HOST_CODE = "engine_host_code_allowed"
+PLAN_LOADER = "engines/tensorrt.py"
+
+
+def qualified(node: ast.AST) -> str:
+    """``torch.jit.load`` for the expression of that name, an empty string for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = qualified(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return ""
+
+
+def constant(call: ast.Call, keyword: str) -> object:
+    """The literal given for ``keyword``; ``...`` where it is absent or not a literal."""
+    for item in call.keywords:
+        if item.arg == keyword and isinstance(item.value, ast.Constant):
+            return item.value.value
+    return ...
+
+
+def given(call: ast.Call, keyword: str) -> bool:
+    return any(item.arg == keyword for item in call.keywords)
+
+
+def violations(tree: ast.AST) -> Iterator[str]:
+    """One sentence for everything in ``tree`` that is never to be done."""
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        yield from (f"line {line}: {what}" for what in _of_node(node))
+
+
+def _of_node(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from _of_import([alias.name for alias in node.names])
+    elif isinstance(node, ast.ImportFrom):
+        module = node.module or ""
+        yield from _of_import([module, *(f"{module}.{alias.name}" for alias in node.names)])
+    elif isinstance(node, ast.Call):
+        yield from _of_call(node)
+    elif isinstance(node, ast.Attribute) and qualified(node) in BANNED_QUALIFIED:
+        yield qualified(node)
+    if HOST_CODE in {getattr(node, field, None) for field in ("attr", "id", "arg", "value")}:
+        yield HOST_CODE
+
+
+def _of_import(names: list[str]) -> Iterator[str]:
+    for name in names:
+        if name.split(".")[0] in BANNED_MODULES:
+            yield f"import of {name}"
+        if name in BANNED_QUALIFIED or name == "torch.load":
+            yield f"import of {name}; call it by its full name"
+
+
+def _of_call(call: ast.Call) -> Iterator[str]:
+    name = qualified(call.func)
+    method = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if name in BANNED_NAMES:
+        yield f"call of {name}"
+    if method in BANNED_METHODS:
+        yield f"call of .{method}"
+    if name == "torch.load" and constant(call, "weights_only") is not True:
+        yield "torch.load without weights_only=True"
+    if (
+        method == "load_state_dict"
+        and given(call, "strict")
+        and constant(call, "strict") is not True
+    ):
+        yield "load_state_dict that is not strict"
+    if given(call, "shell") and constant(call, "shell") is not False:
+        yield "shell=True"
+    if given(call, "allow_pickle") and constant(call, "allow_pickle") is not False:
+        yield "allow_pickle=True"
+    if name in {"json.dump", "json.dumps"} and constant(call, "allow_nan") is not False:
+        yield f"{name} without allow_nan=False"
+    if name.endswith("import_module") or name == "require":
+        first = call.args[0] if call.args else None
+        if isinstance(first, ast.Constant):
+            yield from _of_import([str(first.value)])
+
+
+def label(file: Path) -> str:
+    return str(file.relative_to(PACKAGE))
+
+
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=label)
+def test_no_module_breaks_a_rule(file: Path) -> None:
+    assert list(violations(parsed(file))) == []
+
+
+@pytest.mark.parametrize("file", MODULES, ids=label)
+def test_plans_are_deserialised_in_one_place(file: Path) -> None:
+    """One place, so that the check of the manifest before it cannot be forgotten elsewhere."""
+    names = {getattr(node, "attr", None) for node in ast.walk(parsed(file))}
+    assert "deserialize_cuda_engine" not in names or label(file) == PLAN_LOADER
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=flag)",
+        "from torch import load",
+        "from torch.jit import load",
+        "torch.jit.load(path)",
+        "torch.hub.load('a', 'b')",
+        "import pickle",
+        "def f():\n    from pickle import loads",
+        "importlib.import_module('pickle')",
+        "import yaml",
+        "eval(text)",
+        "exec(text)",
+        "__import__(name)",
+        "os.system('ls')",
+        "subprocess.run('ls', shell=True)",
+        "archive.extractall(folder)",
+        "archive.extract(name)",
+        "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "network.load_state_dict(state, strict=False)",
+        "json.dumps(value)",
+        "json.dump(value, stream, allow_nan=True)",
+        "from urllib.request import urlopen",
+        "import requests",
+        "runtime.engine_host_code_allowed = True",
+        "setattr(runtime, 'engine_host_code_allowed', True)",
+    ],
+)
+def test_every_rule_is_noticed(source: str) -> None:
+    assert list(violations(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(path, map_location='cpu', weights_only=True)",
+        "network.eval()",
+        "network.load_state_dict(state)",
+        "network.load_state_dict(state, strict=True)",
+        "np.load(path)",
+        "json.dumps(value, allow_nan=False)",
+        "subprocess.run(['ls'], check=True)",
+        "re.compile(pattern)",
+        "import pickletools",
+    ],
+)
+def test_what_is_allowed_passes(source: str) -> None:
+    assert not list(violations(ast.parse(source)))
+
+
+def test_the_scan_sees_the_package() -> None:
+    assert len(MODULES) > 10
