@@ -148,7 +148,7 @@ def _usage(error: click.ClickException, *, as_json: bool) -> int:
     message = printable(error.format_message())
     if as_json:
         facts = {"file": "", "problem": message, "fix": "See --help", "code": EXIT_INPUT}
-        click.echo(json.dumps({"error": facts}))
+        click.echo(json.dumps({"error": facts}, allow_nan=False))
     click.echo(f"{PROGRAM}: error: {message}{'' if message.endswith('?') else '.'}", err=True)
     return EXIT_INPUT
 
@@ -160,7 +160,7 @@ def _say(error: DeployError, *, as_json: bool) -> int:
     if as_json:
         value: dict[str, Any] = error.as_json()
         value["error"]["code"] = code
-        click.echo(json.dumps(value))
+        click.echo(json.dumps(value, allow_nan=False))
     click.echo(f"{PROGRAM}: error: {error}", err=True)
     return code
 
