@@ -1,0 +1,257 @@
+"""ONNX Runtime: the engine that runs everywhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
+from hrnet_deploy.engines.cpu import physical_cores
+from hrnet_deploy.engines.onnx_file import OnnxFile, read_onnx_file
+from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError, require
+from hrnet_deploy.files import sha256_bytes
+from hrnet_deploy.spec import (
+    HEATMAPS_NAME,
+    INPUT_NAME,
+    KEYPOINTS_NAME,
+    METADATA_KEY,
+    SCORES_NAME,
+    ModelSpec,
+)
+
+MAX_PIXELS_PER_RUN = 32 * 256 * 192
+"""A dynamic graph on the CPU is run on so much at once: more is not faster, only larger."""
+
+MAX_MODEL_BYTES = (2 << 30) - 1
+"""The limit of the file format itself (protobuf)."""
+
+_AGAIN = "Export the model again"
+_FATAL_ONLY = 4
+"""Log severity: what ONNX Runtime would log as an error also comes as an exception."""
+
+
+class OnnxRuntimeEngine(Engine):
+    """An ONNX Runtime session. Its ``run`` may be called from several threads at once.
+
+    The calls share one pool of arithmetic threads, so that they do not gain speed by it; loading
+    and closing belong to one thread.
+    """
+
+    def __init__(self, session: Any, spec: ModelSpec, info: EngineInfo) -> None:
+        super().__init__(spec, info, spec.static_batch)
+        self._session = session
+        height, width = spec.input_size_hw
+        self._step = spec.static_batch or max(1, MAX_PIXELS_PER_RUN // (height * width))
+
+    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
+        names = [KEYPOINTS_NAME, SCORES_NAME] + [HEATMAPS_NAME] * heatmaps
+        parts = [
+            self._infer_part(crops_nhwc[start : start + self._step], names)
+            for start in range(0, len(crops_nhwc), self._step)
+        ]
+        joined = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
+        return EngineOutput(joined[0], joined[1], joined[2] if heatmaps else None)
+
+    def _infer_part(
+        self, crops_nhwc: NDArray[np.uint8], names: list[str]
+    ) -> list[NDArray[np.float32]]:
+        """Run at most one step; a short last batch of a static graph is filled up with black."""
+        count = len(crops_nhwc)
+        if missing := (self.spec.static_batch or count) - count:
+            black = np.zeros((missing, *crops_nhwc.shape[1:]), np.uint8)
+            crops_nhwc = np.concatenate([crops_nhwc, black])
+        try:
+            arrays = self._session.run(names, {INPUT_NAME: np.ascontiguousarray(crops_nhwc)})
+        except _failures() as error:
+            raise _run_fault(self.info.path, error) from error
+        return [array[:count] for array in arrays]
+
+    def _release(self) -> None:
+        self._session = None
+
+
+def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = None) -> Engine:
+    """Load an ONNX file that this project wrote.
+
+    ``device`` is "cpu" or "cuda[:N]"; ``threads`` are the CPU threads, None for one per physical
+    core. Raises InputError for a file that is damaged, not ours, or does not do what its spec
+    says, and EnvironmentFault where ONNX Runtime or the device is missing.
+    """
+    provider = _provider(device)
+    if threads is not None and threads < 1:
+        raise InputError("threads", f"is {threads}", "Give a number from 1 on")
+    content = _read_bytes(path)
+    file = read_onnx_file(content, path)
+    spec = _spec_of(file, path)
+    ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
+    _check_device(ort, device, provider)
+    session = _session(ort, content, path, provider, threads)
+    if provider[0] not in session.get_providers():
+        raise EnvironmentFault(
+            "device",
+            f"is {device}, but ONNX Runtime would run on {session.get_providers()[0]}",
+            "Check the CUDA and cuDNN libraries, or ask for the device cpu",
+        )
+    _check_signature(session, spec, path)
+    info = EngineInfo(
+        backend="onnxruntime",
+        device="cpu" if device == "cpu" else f"cuda:{provider[1]['device_id']}",
+        path=str(path),
+        sha256=sha256_bytes(content),
+        precision=spec.precision,
+        versions={"onnxruntime": ort.__version__},
+    )
+    return OnnxRuntimeEngine(session, spec, info)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_MODEL_BYTES:
+            raise InputError(path, "is not a valid ONNX file (above 2 GB)", _AGAIN)
+        return path.read_bytes()
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror or error})"
+        raise InputError(path, problem, "Check that it is there and readable") from error
+
+
+def _spec_of(file: OnnxFile, path: Path) -> ModelSpec:
+    text = file.metadata.get(METADATA_KEY)
+    if text is None:
+        inputs = ", ".join(file.inputs[:3]) or "none"
+        raise InputError(
+            path,
+            f"was not written by hrnet-deploy export; its inputs are {inputs}",
+            f"A heatmap network can be taken over: hrnet-deploy adopt {path} --recipe RECIPE",
+        )
+    return ModelSpec.from_json(text, source=path)
+
+
+def _provider(device: str) -> tuple[str, dict[str, Any]]:
+    """ONNX Runtime's name and options for ``device``."""
+    if device == "cpu":
+        return "CPUExecutionProvider", {}
+    if match := re.fullmatch(r"cuda(?::(\d{1,3}))?", device):
+        return "CUDAExecutionProvider", {"device_id": int(match[1] or 0)}
+    raise InputError("device", f"is '{device}'", "Give cpu, cuda or cuda:N")
+
+
+def _check_device(ort: ModuleType, device: str, provider: tuple[str, dict[str, Any]]) -> None:
+    available = ort.get_available_providers()
+    if provider[0] not in available:
+        raise EnvironmentFault(
+            "device",
+            f"is {device}, but this ONNX Runtime {ort.__version__} has only {', '.join(available)}",
+            "Replace onnxruntime: pip uninstall onnxruntime; pip install 'hrnet-deploy[gpu]', "
+            "or ask for the device cpu",
+        )
+
+
+def _session(
+    ort: ModuleType,
+    content: bytes,
+    path: Path,
+    provider: tuple[str, dict[str, Any]],
+    threads: int | None,
+) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or physical_cores()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _FATAL_ONLY
+    # Between two runs the pool would spin on cores that the next crops are being cut on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    providers: list[Any] = [provider]
+    if provider[0] != "CPUExecutionProvider":
+        providers.append("CPUExecutionProvider")
+    try:
+        return ort.InferenceSession(content, options, providers=providers)
+    except _failures() as error:
+        raise _load_fault(path, error) from error
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """Everything that ONNX Runtime throws; most of its classes derive from Exception itself."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (item for item in vars(state).values() if isinstance(item, type))
+    return (
+        *(item for item in own if issubclass(item, Exception)),
+        MemoryError,
+        RuntimeError,
+        ValueError,
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    """ONNX Runtime's message without its error code and its trace."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
+    return (text.splitlines() or [type(error).__name__])[0][:300]
+
+
+def _memory_fault(path: Path | str, error: BaseException) -> EnvironmentFault | None:
+    text = str(error)
+    if isinstance(error, MemoryError) or "allocate memory" in text or "bad_alloc" in text:
+        fix = "Free some memory or use a smaller batch"
+        return EnvironmentFault(path, "ran out of memory in ONNX Runtime", fix)
+    return None
+
+
+def _load_fault(path: Path, error: BaseException) -> DeployError:
+    if fault := _memory_fault(path, error):
+        return fault
+    text = str(error)
+    if match := re.search(r"[Oo]pset (\d+).*till opset (\d+)", text, re.DOTALL):
+        problem = f"needs opset {match[1]}, this ONNX Runtime reads up to {match[2]}"
+        return InputError(path, problem, "Export the model again, or update onnxruntime")
+    if "CUDA" in text or "cudnn" in text.lower():
+        return EnvironmentFault(path, f"ONNX Runtime: {_first_line(error)}", "Use the device cpu")
+    return InputError(path, f"ONNX Runtime cannot load it ({_first_line(error)})", _AGAIN)
+
+
+def _run_fault(path: str, error: BaseException) -> DeployError:
+    if fault := _memory_fault(path, error):
+        return fault
+    return EnvironmentFault(path, f"ONNX Runtime failed ({_first_line(error)})", "Run it again")
+
+
+def _check_signature(session: Any, spec: ModelSpec, path: Path) -> None:
+    """The graph's inputs and outputs are those of its spec: names, types and shapes."""
+    batch, joints = spec.static_batch, spec.joints
+    wanted_inputs = {INPUT_NAME: ("tensor(uint8)", [batch, *spec.input_size_hw, 3])}
+    wanted_outputs = {
+        KEYPOINTS_NAME: ("tensor(float)", [batch, joints, 2]),
+        SCORES_NAME: ("tensor(float)", [batch, joints]),
+    }
+    if spec.has_heatmaps:
+        shape = [batch, joints, *spec.heatmap_size_hw]
+        wanted_outputs[HEATMAPS_NAME] = ("tensor(float)", shape)
+    _check_values("inputs", session.get_inputs(), wanted_inputs, path)
+    _check_values("outputs", session.get_outputs(), wanted_outputs, path)
+
+
+def _check_values(
+    side: str, values: list[Any], wanted: dict[str, tuple[str, list[int | None]]], path: Path
+) -> None:
+    """Compare names, types and shapes; a free dimension is spelled as a name or None."""
+    got = {value.name: (value.type, _shape(value.shape)) for value in values}
+    if set(got) != set(wanted):
+        problem = f"its {side} are {', '.join(sorted(got))}, expected {', '.join(sorted(wanted))}"
+        raise InputError(path, problem, _AGAIN)
+    for name, expected in wanted.items():
+        if got[name] != expected:
+            problem = f"its {side[:-1]} {name} is {_words(got[name])}, expected {_words(expected)}"
+            raise InputError(path, problem, _AGAIN)
+
+
+def _shape(shape: list[Any]) -> list[int | None]:
+    return [size if isinstance(size, int) else None for size in shape]
+
+
+def _words(value: tuple[str, list[int | None]]) -> str:
+    shape = ", ".join("N" if size is None else str(size) for size in value[1])
+    return f"{value[0]} ({shape})"
