@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject
 
 _TEMPORARY_MARK = ".hrnet-deploy-tmp"
+_STALE_SECONDS = 3600.0
+"""Age from which a temporary file belongs to no living run (an export takes seconds)."""
 _READ_BLOCK = 1 << 20
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MAX_JSON_BYTES = 2 << 30
@@ -71,33 +76,65 @@ def _check_writable(folder: Path) -> None:
         raise InputError(folder, f"cannot be written ({error.strerror})", _OTHER_PLACE) from error
 
 
+class StagedFile:
+    """A file that is written beside its target under a temporary name and then put in place.
+
+    A context manager: ``path`` exists inside the block, keeps the target's suffix and is removed
+    at the end unless ``commit`` moved it. A full disk inside the block is an EnvironmentFault.
+    """
+
+    def __init__(self, target: Subject) -> None:
+        self.target = Path(target)
+        _remove_stale(self.target)
+        descriptor, name = tempfile.mkstemp(
+            dir=self.target.parent,
+            prefix=f".{self.target.name}.",
+            suffix=_TEMPORARY_MARK + self.target.suffix,
+        )
+        os.close(descriptor)
+        self.path = Path(name)
+
+    def commit(self, target: Subject | None = None) -> None:
+        """Flush to disk and rename to ``target``, with the mode that the umask gives."""
+        with open(self.path, "rb") as stream:
+            _sync(stream.fileno())
+        os.chmod(self.path, 0o666 & ~_umask())
+        os.replace(self.path, self.target if target is None else target)
+
+    def __enter__(self) -> StagedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        if isinstance(error, OSError) and is_disk_full(error):
+            raise disk_full(self.target) from error
+
+
 @contextlib.contextmanager
 def atomic_write(path: Subject) -> Iterator[IO[bytes]]:
     """Open a binary stream whose content replaces ``path`` when the block ends without an error.
 
-    The temporary file lies in the same folder, is flushed to disk before the rename, takes its
-    mode from the umask and is removed on any error, so that an old file stays intact. A full
-    disk is an EnvironmentFault.
+    On any error the old file stays intact and no temporary one is left.
     """
-    target = Path(path)
-    descriptor, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=_TEMPORARY_MARK
-    )
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    with StagedFile(path) as staged:
+        with open(staged.path, "wb") as stream:
             yield stream
-            stream.flush()
-            _sync(stream.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except OSError as error:
-        _remove(name)
-        if error.errno in _DISK_FULL:
-            raise disk_full(target) from error
-        raise
-    except BaseException:
-        _remove(name)
-        raise
+        staged.commit()
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what a killed run left of the same target long enough ago."""
+    pattern = f".{glob.escape(target.name)}.*{_TEMPORARY_MARK}*"
+    for leftover in target.parent.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                leftover.unlink()
 
 
 def disk_full(path: Subject) -> EnvironmentFault:
@@ -120,11 +157,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _remove(name: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(name)
 
 
 def write_bytes(path: Subject, content: bytes) -> None:

@@ -34,7 +34,7 @@ class HRNetWriter:
     reverse_input: bool
 
     def heatmaps(self, images: str, architecture: HRNetArchitecture) -> str:
-        """Nodes from normalised images (B, 3, h, w) float32 to heatmaps (B, K, h/4, w/4) float32."""
+        """From normalised images (B, 3, h, w) to heatmaps (B, K, h/4, w/4), both float32."""
         x = images
         if self.dtype is not np.float32:
             x = self.graph.cast(images, self.dtype, "network.input")

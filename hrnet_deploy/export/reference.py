@@ -1,4 +1,4 @@
-"""The PyTorch reference: the network, the flip-test and the decoding as the official code does them.
+"""The PyTorch reference: network, flip-test and decoding as the official code does them.
 
 Written apart from the graph on purpose (numpy for what the graph does in ONNX), so that parity
 between the two means something.
@@ -101,7 +101,7 @@ def decode_heatmaps(
     ``rule`` is "quarter" (official HRNet, ``lib/core/inference.py``), "dark" (Zhang et al.,
     CVPR 2020) or "none". A maximum that is not positive gives (0, 0).
     """
-    count, joints, height, width = heatmaps_nkhw.shape
+    count, joints, _, width = heatmaps_nkhw.shape
     flat = heatmaps_nkhw.reshape(count, joints, -1)
     peak = flat.argmax(axis=2)
     scores = flat.max(axis=2)

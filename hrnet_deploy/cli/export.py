@@ -1,0 +1,108 @@
+"""``hrnet-deploy export``: a checkpoint to ONNX engines, with parity proven."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from hrnet_deploy.cli.options import MAX_BATCH, InputSize, print_json, print_table, say
+
+
+@click.command("export")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .onnx file to write.")
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(["fp32", "fp16"]),
+    multiple=True,
+    help="Write only this precision; may be given twice. Default: both.",
+)
+@click.option("--input-size", type=InputSize(), help="Height and width of a crop, as 256x192.")
+@click.option("--keypoints", metavar="NAME", help="The keypoint set, such as coco_17.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="A recipe (.toml).")
+@click.option("--flip/--no-flip", default=True, help="Flip-test inside the graph. Default: on.")
+@click.option(
+    "--shift/--no-shift",
+    "shift",
+    default=None,
+    help="Move the mirrored heatmap by one pixel. Default: as the recipe says.",
+)
+@click.option(
+    "--decode",
+    type=click.Choice(["quarter", "dark", "none"]),
+    help="Sub-pixel rule; none is the plain arg-max. Default: as the recipe says.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1, MAX_BATCH), help="A static batch. Default: dynamic."
+)
+@click.option("--no-heatmaps", is_flag=True, help="Leave the heatmaps output away.")
+@click.option("--allow-unknown", is_flag=True, help="Accept a file unlike the published one.")
+@click.option("--keep-rejected", is_flag=True, help="Keep a file that failed, as .rejected.onnx.")
+@click.option("--force", is_flag=True, help="Replace existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def command(
+    checkpoint: Path,
+    output: Path | None,
+    precisions: tuple[str, ...],
+    input_size: tuple[int, int] | None,
+    keypoints: str | None,
+    recipe: Path | None,
+    flip: bool,
+    shift: bool | None,
+    decode: str | None,
+    batch: int | None,
+    no_heatmaps: bool,
+    allow_unknown: bool,
+    keep_rejected: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Turn CHECKPOINT into ONNX files that give the same poses as PyTorch.
+
+    Writes w32.onnx and w32.fp16.onnx beside w32.pth. Parity is measured before a file appears;
+    where it fails the exit code is 1 and nothing is written.
+    """
+    from hrnet_deploy.export.settings import ExportSettings, check_outputs
+
+    settings = ExportSettings(
+        output=output,
+        precisions=tuple(dict.fromkeys(precisions)) or ("fp32", "fp16"),  # type: ignore[arg-type]
+        input_size_hw=input_size,
+        keypoints=keypoints,
+        recipe=recipe,
+        flip_test=flip,
+        shift_heatmap=shift,
+        decode=decode,  # type: ignore[arg-type]
+        static_batch=batch,
+        heatmaps=not no_heatmaps,
+        allow_unknown=allow_unknown,
+        keep_rejected=keep_rejected,
+        force=force,
+    )
+    check_outputs(checkpoint, settings)
+
+    from hrnet_deploy.export.run import export_checkpoint
+
+    exported = export_checkpoint(checkpoint, settings, say=say)
+    if as_json:
+        print_json(
+            [
+                {
+                    "path": str(item.path),
+                    "spec": dataclasses.asdict(item.spec),
+                    "parity": dataclasses.asdict(item.parity),
+                }
+                for item in exported
+            ]
+        )
+        return
+    from hrnet_deploy.cli.parity import parity_table
+
+    print_table(parity_table({item.path.name: item.parity for item in exported}))
+    say(
+        f"next: hrnet-deploy eval --engine {exported[0].path} "
+        "--annotations person_keypoints_val2017.json --images val2017/"
+    )

@@ -1,0 +1,235 @@
+"""From a checkpoint to ONNX files whose parity with PyTorch was proven before they appeared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy import __version__
+from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.errors import GateError, InputError, Subject, require
+from hrnet_deploy.export.checkpoint import Checkpoint, ModelChoice, read_checkpoint, resolve_model
+from hrnet_deploy.export.crops import seeded_crops
+from hrnet_deploy.export.model import build_hrnet
+from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, HEATMAP_TOLERANCE, ParityReport, compare
+from hrnet_deploy.export.recipes import Recipe, find_recipe, load_recipe
+from hrnet_deploy.export.reference import TorchEngine
+from hrnet_deploy.export.settings import ExportSettings, Precision, check_outputs
+from hrnet_deploy.files import StagedFile, write_json
+from hrnet_deploy.spec import ModelSpec
+
+Say = Callable[[str], None]
+"""Takes one line of talk for the user (stderr on the command line)."""
+
+HEATMAP_STRIDE = 4
+"""Input pixels per heatmap pixel of every top-down HRNet."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One written ONNX file with the parity that it showed."""
+
+    path: Path
+    spec: ModelSpec
+    parity: ParityReport
+
+
+def export_checkpoint(
+    path: Path,
+    settings: ExportSettings,
+    *,
+    say: Say,
+    crops_for: Callable[[ModelSpec], NDArray[np.uint8]] | None = None,
+) -> list[Exported]:
+    """Export ``path`` in every precision asked for; each file appears only after its gates held.
+
+    ``crops_for`` gives the crops to compare on (built-in seeded ones by default). Raises
+    InputError for a bad checkpoint or output, GateError where parity fails: nothing is written
+    then, or with ``keep_rejected`` a ``.rejected.onnx``.
+    """
+    targets = check_outputs(path, settings)
+    require("onnx", extra="export", purpose="export")
+    checkpoint = read_checkpoint(path)
+    recipe = load_recipe(settings.recipe) if settings.recipe else find_recipe(checkpoint)
+    choice = resolve_model(
+        checkpoint,
+        input_size_hw=settings.input_size_hw,
+        keypoints=settings.keypoints,
+        recipe=recipe,
+        allow_unknown=settings.allow_unknown,
+    )
+    for line in (*checkpoint.notes, *choice.assumptions):
+        say(line)
+    spec = model_spec(checkpoint, choice, settings, recipe)
+    crops = (crops_for or _built_in_crops)(spec)
+    weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
+    exported = []
+    with reference_engine(checkpoint, spec) as reference, ExitStack() as staged_files:
+        for precision, target in targets.items():
+            say(f"proving {target}")
+            typed = _with_precision(spec, precision)
+            model = build_hrnet(typed, checkpoint.architecture, weights, source=path)
+            content = model.SerializeToString(deterministic=True)
+            proven = staged_files.enter_context(Proven(content, target))
+            proven.prove(reference, crops, keep_rejected=settings.keep_rejected)
+            exported.append((proven, typed))
+        return [Exported(proven.commit(), typed, proven.report) for proven, typed in exported]
+
+
+def model_spec(
+    checkpoint: Checkpoint, choice: ModelChoice, settings: ExportSettings, recipe: Recipe | None
+) -> ModelSpec:
+    """The float32 spec of the export; its tolerances are those that parity will hold it to."""
+    keypoints = choice.keypoint_set
+    if settings.flip_test and keypoints.flip_pairs is None:
+        raise InputError(
+            checkpoint.path,
+            f"the flip pairs of its {keypoints.count} keypoints are unknown",
+            "Pass --keypoints NAME, a --recipe with flip_pairs, or --no-flip",
+        )
+    shift = choice.shift_heatmap if settings.shift_heatmap is None else settings.shift_heatmap
+    decode = settings.decode or choice.decode
+    height, width = choice.input_size_hw
+    spec = ModelSpec(
+        architecture=checkpoint.architecture.name,
+        input_size_hw=choice.input_size_hw,
+        heatmap_size_hw=(height // HEATMAP_STRIDE, width // HEATMAP_STRIDE),
+        keypoint_set=keypoints.name,
+        keypoint_names=keypoints.names,
+        flip_pairs=keypoints.flip_pairs,
+        sigmas=keypoints.sigmas,
+        skeleton=keypoints.skeleton,
+        flip_test=settings.flip_test,
+        shift_heatmap=shift and settings.flip_test,
+        source_sha256=checkpoint.sha256,
+        decode=decode,
+        network_color_order=choice.network_color_order,
+        mean_rgb=choice.mean_rgb,
+        std_rgb=choice.std_rgb,
+        has_heatmaps=settings.heatmaps,
+        static_batch=settings.static_batch,
+        recipe=recipe.name if recipe else None,
+        versions={"hrnet_deploy": __version__, "onnx": _onnx_version()},
+    )
+    return _with_precision(spec, "fp32")
+
+
+def _with_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:
+    tolerances = {
+        "heatmap": HEATMAP_TOLERANCE[precision],
+        "decode_px": DECODE_TOLERANCE_PX[spec.decode],
+    }
+    return dataclasses.replace(spec, precision=precision, tolerances=tolerances)
+
+
+def _onnx_version() -> str:
+    version: str = require("onnx", extra="export", purpose="export").__version__
+    return version
+
+
+def _built_in_crops(spec: ModelSpec) -> NDArray[np.uint8]:
+    return seeded_crops(spec.input_size_hw)
+
+
+def reference_engine(
+    checkpoint: Checkpoint, spec: ModelSpec, *, device: str = "cpu"
+) -> TorchEngine:
+    """The checkpoint in PyTorch, doing what ``spec`` says, in float32 and with heatmaps."""
+    spec = dataclasses.replace(spec, precision="fp32", has_heatmaps=True, static_batch=None)
+    return TorchEngine(
+        spec,
+        checkpoint.architecture,
+        checkpoint.state_dict,
+        path=str(checkpoint.path),
+        device=device,
+    )
+
+
+class Proven:
+    """An ONNX file that waits under a temporary name until its parity is proven.
+
+    A context manager: what was not committed is removed at its end.
+    """
+
+    def __init__(self, content: bytes, target: Path) -> None:
+        self.target = target
+        self._staged = StagedFile(target)
+        self._content = content
+        self._card: dict[str, Any] = {}
+
+    def __enter__(self) -> Proven:
+        self._staged.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._staged.__exit__(kind, error, trace)
+
+    def prove(self, reference: Engine, crops: NDArray[np.uint8], *, keep_rejected: bool) -> None:
+        """Write, load and compare with ``reference``; GateError where a gate does not hold."""
+        self._staged.path.write_bytes(self._content)
+        with load_engine(self._staged.path) as engine:
+            self.report = compare(reference, engine, crops)
+            self._card = parity_card(self.report, reference, engine, self.target)
+        if not self.report.passed:
+            self._reject(keep_rejected)
+
+    def commit(self) -> Path:
+        """Put the file and its card in place."""
+        self._staged.commit()
+        write_json(card_path(self.target), self._card)
+        return self.target
+
+    def _reject(self, keep: bool) -> None:
+        kept = ""
+        if keep:
+            rejected = self.target.with_suffix(".rejected.onnx")
+            self._staged.commit(rejected)
+            kept = f"; kept as {rejected}"
+        raise GateError(
+            self.target,
+            f"parity failed, {'; '.join(self.report.failures)}; worst {self.report.worst}{kept}",
+            "Nothing was written in its place; try --precision fp32, or report it",
+        )
+
+
+def card_path(artefact: Subject) -> Path:
+    """The card beside an artefact: ``w32.onnx.json``."""
+    return Path(f"{artefact}.json")
+
+
+def parity_card(
+    report: ParityReport, reference: Engine, candidate: Engine, path: Path
+) -> dict[str, Any]:
+    """The measured parity with what it was measured on; figures may differ between machines."""
+    return {
+        "artefact": path.name,
+        "sha256": candidate.info.sha256,
+        "passed": report.passed,
+        "parity": dataclasses.asdict(report),
+        "reference": _engine_facts(reference),
+        "candidate": _engine_facts(candidate),
+    }
+
+
+def _engine_facts(engine: Engine) -> dict[str, Any]:
+    info = engine.info
+    return {
+        "backend": info.backend,
+        "device": info.device,
+        "precision": info.precision,
+        "sha256": info.sha256,
+        "versions": dict(info.versions),
+    }
