@@ -18,7 +18,7 @@ INPUT_SIDE_MULTIPLE = 32
 """The lowest-resolution branch of a four-stage HRNet is the input divided by 32."""
 
 
-class InputSize(click.ParamType):
+class InputSize(click.ParamType):  # type: ignore[type-arg]
     """``HxW`` in pixels, both multiples of 32, as (h, w)."""
 
     name = "HxW"

@@ -1,4 +1,4 @@
-"""The PyTorch reference: network, flip-test and decoding as the official code does them.
+"""The reference: a bare network, flip-test and decoding as the official code does them.
 
 Written apart from the graph on purpose (numpy for what the graph does in ONNX), so that parity
 between the two means something.
@@ -6,17 +6,22 @@ between the two means something.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.errors import EnvironmentFault
-from hrnet_deploy.export.hrnet import HRNet, HRNetArchitecture
 from hrnet_deploy.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from hrnet_deploy.export.hrnet import HRNetArchitecture
 
 REFERENCE_BATCH = 16
 """Crops at a time; it bounds memory, the result does not depend on it."""
@@ -24,7 +29,42 @@ REFERENCE_BATCH = 16
 Heatmaps = NDArray[np.float32]
 
 
-class TorchEngine(Engine):
+class ReferenceEngine(Engine):
+    """Runs a bare network on normalised images and does all the rest in numpy."""
+
+    @abstractmethod
+    def _forward(self, images_nchw: NDArray[np.float32]) -> Heatmaps:
+        """Heatmaps (N, K, h, w) of normalised images in the network's channel order."""
+
+    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
+        merged = self._heatmaps(crops_nhwc)
+        keypoints, scores = decode_heatmaps(merged, self.spec.decode)
+        return EngineOutput(keypoints, scores, merged if heatmaps else None)
+
+    def _heatmaps(self, crops_nhwc: NDArray[np.uint8]) -> Heatmaps:
+        images = self._normalised(crops_nhwc)
+        straight = self._forward(images)
+        if not self.spec.flip_test:
+            return straight
+        mirrored = self._forward(np.ascontiguousarray(images[..., ::-1]))
+        turned = flip_back(mirrored, self.spec.flip_pairs or ())
+        if self.spec.shift_heatmap:
+            turned[..., 1:] = turned[..., :-1].copy()
+        averaged: Heatmaps = (straight + turned) * np.float32(0.5)
+        return averaged
+
+    def _normalised(self, crops_nhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Images (N, 3, h, w) in the network's channel order."""
+        step = -1 if self.spec.network_color_order == "rgb" else 1
+        pixels = crops_nhwc[..., ::step].astype(np.float32) / np.float32(255)
+        mean, std = (
+            np.array(values[::-step], np.float32)
+            for values in (self.spec.mean_rgb, self.spec.std_rgb)
+        )
+        return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2))
+
+
+class TorchEngine(ReferenceEngine):
     """A checkpoint run by PyTorch in float32, eager, on ``device``."""
 
     def __init__(
@@ -36,6 +76,10 @@ class TorchEngine(Engine):
         path: str,
         device: str = "cpu",
     ) -> None:
+        import torch
+
+        from hrnet_deploy.export.hrnet import HRNet
+
         if device != "cpu" and not torch.cuda.is_available():
             raise EnvironmentFault(
                 device, "PyTorch sees no CUDA device", "Use --device cpu or install a CUDA build"
@@ -53,36 +97,13 @@ class TorchEngine(Engine):
         self._network.load_state_dict(dict(state_dict), strict=True)
         self._network.eval().to(device)
 
-    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
-        merged = self._heatmaps(crops_nhwc)
-        keypoints, scores = decode_heatmaps(merged, self.spec.decode)
-        return EngineOutput(keypoints, scores, merged if heatmaps else None)
+    def _forward(self, images_nchw: NDArray[np.float32]) -> Heatmaps:
+        import torch
 
-    def _heatmaps(self, crops_nhwc: NDArray[np.uint8]) -> Heatmaps:
-        images = self._normalised(crops_nhwc)
-        straight = self._forward(images)
-        if not self.spec.flip_test:
-            return straight
-        mirrored = self._forward(torch.flip(images, dims=[3]))
-        turned = flip_back(mirrored, self.spec.flip_pairs or ())
-        if self.spec.shift_heatmap:
-            turned[..., 1:] = turned[..., :-1].copy()
-        averaged: Heatmaps = (straight + turned) * np.float32(0.5)
-        return averaged
-
-    def _forward(self, images: torch.Tensor) -> Heatmaps:
+        images = torch.from_numpy(images_nchw).to(self.info.device)
         with torch.inference_mode():
-            heatmaps: Heatmaps = self._network(images.to(self.info.device)).cpu().numpy()
+            heatmaps: Heatmaps = self._network(images).cpu().numpy()
         return heatmaps
-
-    def _normalised(self, crops_nhwc: NDArray[np.uint8]) -> torch.Tensor:
-        """(N, 3, h, w) float32 in the network's channel order."""
-        order = slice(None, None, -1) if self.spec.network_color_order == "rgb" else slice(None)
-        pixels = np.ascontiguousarray(crops_nhwc[..., order].transpose(0, 3, 1, 2))
-        step = 1 if self.spec.network_color_order == "rgb" else -1
-        mean = torch.tensor(self.spec.mean_rgb[::step]).view(1, 3, 1, 1)
-        std = torch.tensor(self.spec.std_rgb[::step]).view(1, 3, 1, 1)
-        return (torch.from_numpy(pixels).float() / 255.0 - mean) / std
 
 
 def flip_back(heatmaps_nkhw: Heatmaps, flip_pairs: tuple[tuple[int, int], ...]) -> Heatmaps:
