@@ -1,0 +1,254 @@
+"""Poses in many pictures: the next ones are read and cropped while the engine works."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
+from hrnet_deploy.engines.cpu import physical_cores
+from hrnet_deploy.errors import DeployError, InputError
+from hrnet_deploy.runtime.geometry import CropGeometry
+from hrnet_deploy.runtime.image import read_image
+from hrnet_deploy.runtime.pose import crop_into
+
+BATCHES_AHEAD = 3
+"""Batches that are being filled or wait for the engine; each is ``batch_size`` crops of memory."""
+
+PICTURES_PER_BATCH = 1024
+"""A batch is closed after so many pictures even if hardly anybody is in them."""
+
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class ImageJob:
+    """A picture and its persons; ``key`` is the caller's own, such as an image id.
+
+    ``geometry`` may have no persons: the file is not read then.
+    """
+
+    key: object
+    path: Path
+    geometry: CropGeometry
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePoses:
+    """The result of a job: ``keypoints_px`` (n, K, 2) in pixels of the picture, ``scores`` (n, K).
+
+    With an ``error`` (the picture cannot be read, or the engine gave NaN for one of its persons)
+    both are empty.
+    """
+
+    job: ImageJob
+    keypoints_px: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    error: DeployError | None = None
+
+
+def poses_of_images(
+    engine: Engine,
+    jobs: Iterable[ImageJob],
+    *,
+    batch_size: int,
+    read: Callable[[Path], NDArray[np.uint8]] = read_image,
+    workers: int | None = None,
+) -> Iterator[ImagePoses]:
+    """Poses for each job, in the order of ``jobs``; persons of several pictures share a batch.
+
+    ``read`` gives a picture as (H, W, 3) uint8 BGR and is called once for each, in one of
+    ``workers`` threads (None for one per core); the engine runs in the caller's thread. Memory
+    does not grow with the number of jobs, nor with the persons in one. Closing the iterator stops
+    and joins the threads. Raises what the engine raises; an InputError of ``read`` goes into the
+    result of its picture.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise InputError("batch_size", f"is {batch_size!r}", "Give a whole number from 1 on")
+    count = workers or min(MAX_WORKERS, physical_cores())
+    return _Stream(engine, batch_size, read, count).results(iter(jobs))
+
+
+class _Picture:
+    """A picture in work: read by the first thread that needs it, dropped after the last crop."""
+
+    def __init__(self, job: ImageJob, joints: int) -> None:
+        persons = len(job.geometry)
+        self.job = job
+        self.keypoints_heatmap = np.zeros((persons, joints, 2), np.float32)
+        self.scores = np.zeros((persons, joints), np.float32)
+        self.not_finite: list[int] = []
+        self.error: DeployError | None = None
+        self.unfinished = persons
+        self._uncut = persons
+        self._image: NDArray[np.uint8] | None = None
+        self._lock = threading.Lock()
+
+    def cut(
+        self,
+        read: Callable[[Path], NDArray[np.uint8]],
+        persons: slice,
+        crops_nhwc: NDArray[np.uint8],
+    ) -> None:
+        """Fill ``crops_nhwc`` with the crops of ``persons``, unless the picture is unreadable."""
+        with self._lock:
+            if self._image is None and self.error is None:
+                try:
+                    self._image = read(self.job.path)
+                except InputError as error:
+                    self.error = error
+            image = self._image
+        if image is not None:
+            crop_into(image, self.job.geometry[persons], crops_nhwc)
+        with self._lock:
+            self._uncut -= len(crops_nhwc)
+            if self._uncut == 0:
+                self._image = None
+
+    def result(self, heatmap_size_wh: tuple[int, int]) -> ImagePoses:
+        error = self.error
+        if error is None and self.not_finite:
+            bad = np.array(sorted(self.not_finite), np.intp)
+            error = NonFiniteOutput(self.job.path, bad, len(self.scores))
+        if error is not None:
+            return ImagePoses(self.job, self.keypoints_heatmap[:0], self.scores[:0], error)
+        keypoints_px = self.job.geometry.to_image(self.keypoints_heatmap, heatmap_size_wh)
+        return ImagePoses(self.job, keypoints_px, self.scores)
+
+
+@dataclass
+class _Part:
+    """Some persons of a picture and their place in a batch."""
+
+    picture: _Picture
+    persons: slice
+    place: slice
+    cutting: Future[None]
+
+
+class _Batch:
+    """A buffer of crops and whose they are."""
+
+    def __init__(self, crops_nhwc: NDArray[np.uint8]) -> None:
+        self.crops_nhwc = crops_nhwc
+        self.parts: list[_Part] = []
+        self.count = 0
+        self.pictures = 0
+
+
+class _Stream:
+    """The state of one call of ``poses_of_images``."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        batch_size: int,
+        read: Callable[[Path], NDArray[np.uint8]],
+        workers: int,
+    ) -> None:
+        self._engine, self._spec = engine, engine.spec
+        self._batch_size, self._read, self._workers = batch_size, read, workers
+        self._pictures: deque[_Picture] = deque()
+        self._buffers: list[NDArray[np.uint8]] = []
+
+    def results(self, jobs: Iterator[ImageJob]) -> Iterator[ImagePoses]:
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="hrnet-deploy-crops")
+        try:
+            waiting: deque[_Batch] = deque()
+            planned = self._planned(jobs, pool)
+            while True:
+                while len(waiting) < BATCHES_AHEAD and (batch := next(planned, None)):
+                    waiting.append(batch)
+                if not waiting:
+                    break
+                self._finish(waiting.popleft())
+                yield from self._done()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _planned(self, jobs: Iterator[ImageJob], pool: ThreadPoolExecutor) -> Iterator[_Batch]:
+        """Give every person of every job a place in a batch and start cutting the crop there."""
+        batch = self._new_batch()
+        for job in jobs:
+            if job.geometry.input_size_wh != self._spec.input_size_wh:
+                problem = (
+                    f"cuts {job.geometry.input_size_wh}, the engine {self._spec.input_size_wh}"
+                )
+                raise InputError("job.geometry", problem, "Use the engine's input_size_wh")
+            picture = _Picture(job, self._spec.joints)
+            self._pictures.append(picture)
+            batch.pictures += 1
+            first, persons = 0, len(job.geometry)
+            while first < persons:
+                last = min(persons, first + self._batch_size - batch.count)
+                self._place(batch, picture, slice(first, last), pool)
+                first = last
+                if batch.count == self._batch_size:
+                    yield batch
+                    batch = self._new_batch()
+            if batch.pictures >= PICTURES_PER_BATCH:
+                yield batch
+                batch = self._new_batch()
+        if batch.pictures or self._pictures:
+            yield batch
+
+    def _new_batch(self) -> _Batch:
+        if self._buffers:
+            return _Batch(self._buffers.pop())
+        return _Batch(np.empty((self._batch_size, *self._spec.input_size_hw, 3), np.uint8))
+
+    def _place(
+        self, batch: _Batch, picture: _Picture, persons: slice, pool: ThreadPoolExecutor
+    ) -> None:
+        place = slice(batch.count, batch.count + persons.stop - persons.start)
+        crops = batch.crops_nhwc[place]
+        cutting = pool.submit(picture.cut, self._read, persons, crops)
+        batch.parts.append(_Part(picture, persons, place, cutting))
+        batch.count = place.stop
+
+    def _finish(self, batch: _Batch) -> None:
+        """Wait for the crops, run the engine and hand its output to the pictures."""
+        readable = np.ones(batch.count, np.bool_)
+        for part in batch.parts:
+            part.cutting.result()
+            readable[part.place] = part.picture.error is None
+        kept, output = self._run(batch.crops_nhwc[: batch.count], np.flatnonzero(readable))
+        row = np.full(batch.count, -1, np.intp)
+        row[kept] = np.arange(len(kept))
+        for part in batch.parts:
+            picture, rows = part.picture, row[part.place]
+            picture.unfinished -= len(rows)
+            lost = np.flatnonzero(rows < 0)
+            if len(lost):
+                picture.not_finite.extend((lost + part.persons.start).tolist())
+            elif output is not None:
+                picture.keypoints_heatmap[part.persons] = output.keypoints_heatmap[rows]
+                picture.scores[part.persons] = output.scores[rows]
+        self._buffers.append(batch.crops_nhwc)
+
+    def _run(
+        self, crops_nhwc: NDArray[np.uint8], indices: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], EngineOutput | None]:
+        """Run the crops at ``indices``, without those that the engine gives NaN for.
+
+        Returns the indices that remain, with their output.
+        """
+        while len(indices):
+            chosen = crops_nhwc if len(indices) == len(crops_nhwc) else crops_nhwc[indices]
+            try:
+                return indices, self._engine.run(chosen)
+            except NonFiniteOutput as fault:
+                indices = np.delete(indices, fault.indices)
+        return indices, None
+
+    def _done(self) -> Iterator[ImagePoses]:
+        """Results of the pictures that are finished and whose predecessors are."""
+        while self._pictures and self._pictures[0].unfinished == 0:
+            yield self._pictures.popleft().result(self._spec.heatmap_size_wh)
