@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.runtime.image import check_sides
 
 MAX_COORDINATE = 1e12
@@ -15,6 +16,14 @@ MAX_COORDINATE = 1e12
 
 MIN_SIDE = 1.0
 """Smaller boxes are a mistake (fractions instead of pixels) rather than a person."""
+
+
+def checked_path(engine: object) -> Subject:
+    """``engine`` if it is a path."""
+    if not isinstance(engine, (str, os.PathLike)):
+        problem = f"expected a path or a loaded engine, got {type(engine).__name__}"
+        raise InputError("engine", problem, "Give the path of a .onnx or .plan file")
+    return engine
 
 
 def checked_image(image_bgr: Any) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError, Subject
-from hrnet_deploy.runtime.checks import checked_boxes, checked_image
+from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
 from hrnet_deploy.runtime.geometry import UNIT_PX, CropGeometry
 
 KEYPOINT_THRESHOLD = 0.2
@@ -61,11 +60,8 @@ class PoseEstimator:
         self._owns_engine = not isinstance(engine, Engine)
         if isinstance(engine, Engine):
             self.engine = engine
-        elif isinstance(engine, (str, os.PathLike)):
-            self.engine = load_engine(engine, device=device, threads=threads)
         else:
-            problem = f"expected a path or a loaded engine, got {type(engine).__name__}"
-            raise InputError("engine", problem, "Give the path of a .onnx or .plan file")
+            self.engine = load_engine(checked_path(engine), device=device, threads=threads)
 
     def __call__(self, image_bgr: NDArray[np.uint8], boxes_xyxy: ArrayLike) -> Poses:
         """Poses of the persons in ``boxes_xyxy`` (N, 4), edges in pixels of ``image_bgr``.
