@@ -1,0 +1,66 @@
+"""Compile a kernel source for one GPU with NVRTC; needs no GPU and no CUDA toolkit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hrnet_deploy.errors import EnvironmentFault, require
+
+CROP_SOURCE = Path(__file__).with_name("crop.cu")
+CROP_KERNEL = "crop_bgr"
+"""The entry point of ``crop.cu``."""
+
+_NVRTC_PACKAGE = "pip install nvidia-cuda-nvrtc (CUDA 13) or nvidia-cuda-nvrtc-cu12 (CUDA 12)"
+
+
+def compile_kernel(source: Path, compute_capability: tuple[int, int]) -> bytes:
+    """The cubin of ``source`` for GPUs of ``compute_capability`` (major, minor).
+
+    Raises EnvironmentFault where NVRTC is missing, does not know that GPU, or refuses the source;
+    its log is part of the message.
+    """
+    nvrtc = _nvrtc()
+    text = source.read_bytes()
+    program = _checked(nvrtc, nvrtc.nvrtcCreateProgram(text, source.name.encode(), 0, [], []))
+    try:
+        return _cubin(nvrtc, program, source, compute_capability)
+    finally:
+        nvrtc.nvrtcDestroyProgram(program)
+
+
+def _cubin(nvrtc: Any, program: Any, source: Path, compute_capability: tuple[int, int]) -> bytes:
+    major, minor = compute_capability
+    # --fmad=false: OpenCV's positions are products and sums rounded one by one.
+    options = [f"--gpu-architecture=sm_{major}{minor}".encode(), b"--fmad=false"]
+    status = nvrtc.nvrtcCompileProgram(program, len(options), options)[0]
+    if int(status) != 0:
+        size = _checked(nvrtc, nvrtc.nvrtcGetProgramLogSize(program))
+        log = b" " * size
+        nvrtc.nvrtcGetProgramLog(program, log)
+        lines = log.decode(errors="replace").strip(" \0\n").splitlines()
+        reason = lines[0] if lines else status.name
+        problem = f"NVRTC cannot compile it for sm_{major}{minor} ({reason})"
+        raise EnvironmentFault(source.name, problem, f"Update NVRTC: {_NVRTC_PACKAGE}")
+    cubin = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
+    _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, cubin))
+    return cubin
+
+
+def _nvrtc() -> Any:
+    """The NVRTC bindings, with the library behind them found."""
+    nvrtc = require("cuda.bindings.nvrtc", extra="tensorrt", purpose="cutting crops on the GPU")
+    try:
+        _checked(nvrtc, nvrtc.nvrtcVersion())
+    except RuntimeError as error:  # the bindings load the library at the first call
+        if isinstance(error, EnvironmentFault):
+            raise
+        raise EnvironmentFault("NVRTC", "its library cannot be found", _NVRTC_PACKAGE) from error
+    return nvrtc
+
+
+def _checked(nvrtc: Any, answer: tuple[Any, ...]) -> Any:
+    """The value of a call, or its error."""
+    if int(answer[0]) != 0:
+        raise EnvironmentFault("NVRTC", f"failed ({answer[0].name})", _NVRTC_PACKAGE)
+    return answer[1] if len(answer) > 1 else None
