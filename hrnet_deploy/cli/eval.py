@@ -1,0 +1,181 @@
+"""``hrnet-deploy eval``: COCO keypoint AP of an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.progress import progress_bar
+from hrnet_deploy.cli.signals import again, stop_on_signal
+from hrnet_deploy.errors import EXIT_GATE, InterruptedRun, printable
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("eval")
+@click.option("--engine", "engine_path", type=FILE, required=True, help="The .onnx or .plan file.")
+@click.option("--annotations", type=FILE, required=True, help="COCO keypoints file (.json).")
+@click.option("--images", type=FILE, required=True, help="The folder of its pictures.")
+@click.option("--boxes", type=FILE, help="COCO detections. Default: ground-truth boxes.")
+@click.option("-o", "--output", type=FILE, help="Result file. Default: ENGINE.eval.json, here.")
+@click.option(
+    "--flip/--no-flip", default=None, help="What the engine must have been exported with."
+)
+@click.option(
+    "--oks-nms",
+    type=click.Choice(["hard", "soft", "none"]),
+    default="hard",
+    show_default=True,
+    help="How persons that are found twice are suppressed.",
+)
+@click.option(
+    "--nms-threshold",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.9,
+    show_default=True,
+    help="The OKS above which two persons are one.",
+)
+@click.option(
+    "--score-threshold",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Leave out boxes below it.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first images of the file.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="Crops at a time.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda[:N].")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@click.option(
+    "--max-pixels",
+    type=click.FloatRange(1),
+    default=200e6,
+    show_default=True,
+    help="Refuse larger pictures.",
+)
+@click.option("--min-ap", type=click.FloatRange(0, 1), help="Exit with 1 if AP is below it.")
+@click.option("--allow-missing", is_flag=True, help="Leave out images that are not there.")
+@click.option("--keep-going", is_flag=True, help="Leave out images that give no pose.")
+@click.option("--fresh", is_flag=True, help="Start over, and replace an earlier result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def command(
+    engine_path: Path,
+    annotations: Path,
+    images: Path,
+    boxes: Path | None,
+    output: Path | None,
+    flip: bool | None,
+    oks_nms: str,
+    nms_threshold: float,
+    score_threshold: float,
+    limit: int | None,
+    batch: int,
+    device: str,
+    threads: int | None,
+    max_pixels: float,
+    min_ap: float | None,
+    allow_missing: bool,
+    keep_going: bool,
+    fresh: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate an engine on COCO keypoint annotations.
+
+    Writes ENGINE.eval.json with the figures and ENGINE.eval.keypoints.json with the poses in
+    COCO's results format. An interrupted run goes on when the same command is given again. Exit
+    code 1: AP is below --min-ap, or images were left out.
+    """
+    from hrnet_deploy.evaluation.result import detections_path
+    from hrnet_deploy.evaluation.session import EvalJob, evaluate_to_files
+    from hrnet_deploy.evaluation.settings import EvalSettings
+
+    job = EvalJob(
+        engine=engine_path,
+        annotations=annotations,
+        images=images,
+        boxes=boxes,
+        output=output or Path(f"{engine_path.stem}.eval.json"),
+        device=device,
+        threads=threads,
+        flip=flip,
+        fresh=fresh,
+        settings=EvalSettings(
+            score_threshold=score_threshold,
+            nms=oks_nms,  # type: ignore[arg-type]
+            nms_threshold=nms_threshold,
+            limit=limit,
+            batch_size=batch,
+            allow_missing=allow_missing,
+            keep_going=keep_going,
+            max_pixels=max_pixels,
+        ),
+    )
+    with stop_on_signal() as stop, progress_bar() as progress:
+        try:
+            facts = evaluate_to_files(
+                job, say=say, progress=progress, working=stop.deferred, stop=stop
+            )
+        except InterruptedRun as interrupted:
+            raise InterruptedRun(
+                interrupted.subject,
+                interrupted.problem,
+                again(without=("--fresh",)),
+                signal_number=interrupted.signal_number,
+            ) from None
+    gates = _failed_gates(facts, min_ap)
+    if as_json:
+        files = {"result": str(job.output), "detections": str(detections_path(job.output))}
+        print_json({**facts, "files": files, "failed": gates})
+    else:
+        _print_table(facts, f"{engine_path.name} on {annotations.name}")
+    for line in [*(f"note: {note}" for note in facts["notes"]), *(f"failed: {g}" for g in gates)]:
+        say(line)
+    if gates:
+        raise click.exceptions.Exit(EXIT_GATE)
+
+
+def _failed_gates(facts: dict[str, Any], min_ap: float | None) -> list[str]:
+    """What makes the exit code 1, in words."""
+    gates = []
+    if facts["skipped"]:
+        first = facts["skipped"][0]
+        count = len(facts["skipped"])
+        gates.append(f"{count} images were left out, e.g. {first['file_name']}: {first['reason']}")
+    if min_ap is not None and facts["AP"] is None:
+        gates.append(f"AP is undefined, --min-ap asks for {min_ap:g}")
+    elif min_ap is not None and facts["AP"] < min_ap:
+        digits = next(d for d in range(3, 18) if f"{facts['AP']:.{d}f}" < f"{min_ap:.{d}f}")
+        gates.append(f"AP {facts['AP']:.{digits}f} < {min_ap:.{digits}f}")
+    return gates
+
+
+COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
+
+
+def _print_table(facts: dict[str, Any], title: str) -> None:
+    from rich.table import Table
+
+    label = "" if facts["label"] == "full" else f"\n{facts['label']}"
+    counts = facts["counts"]
+    table = Table(title=printable(title) + label, caption=_caption(counts))
+    for name in COLUMNS:
+        table.add_column(name, justify="right")
+    values = [facts[name] for name in COLUMNS]
+    table.add_row(*("n/a" if value is None else f"{value:.4f}" for value in values))
+    print_table(table)
+
+
+def _caption(counts: dict[str, Any]) -> str:
+    return (
+        f"{counts['images']} images, {counts['persons']} person boxes, "
+        f"{counts['detections']} detections"
+    )

@@ -1,0 +1,67 @@
+"""SIGINT and SIGTERM: the first one stops in an orderly way, the second one at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from hrnet_deploy.errors import InterruptedRun
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Asked between batches (by calling it) for the signal that wants the command to stop."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._deferring = False
+
+    def __call__(self) -> int | None:
+        return self.number
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, the first signal only sets ``number``; outside it raises InterruptedRun."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The handler; it writes without Python's buffers, which the signal may have caught."""
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        if not self._deferring:
+            raise InterruptedRun("interrupted", "nothing is lost", again(), signal_number=number)
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping after this batch; once more stops at once\n")
+
+
+@contextlib.contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Handle both signals within; in another thread than the main one nothing is changed."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    former = {number: signal.signal(number, request.on_signal) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def again(*, without: tuple[str, ...] = ()) -> str:
+    """The advice to give the same command again, without options that would start over."""
+    words = [word for word in sys.argv[1:] if word not in without]
+    return f"To go on: {shlex.join(['hrnet-deploy', *words])}"

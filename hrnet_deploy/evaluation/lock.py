@@ -1,0 +1,102 @@
+"""A lock file that names the process holding it and outlives no process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.files import disk_full, is_disk_full
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class FileLock:
+    """Taken on construction, or InputError naming the process that has it; ``release`` ends it.
+
+    The operating system drops the lock of a dead process, so that its file can stay behind. Where
+    the file system has no locks the process number in the file decides, after one warning.
+    """
+
+    def __init__(self, path: Path, *, warn: Callable[[str], None] = lambda line: None) -> None:
+        self.path = path
+        self._descriptor = -1
+        while self._descriptor < 0:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+            try:
+                self._take(descriptor, warn)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if self._is_current(descriptor):
+                self._descriptor = descriptor
+            else:  # its former holder has just removed the file
+                os.close(descriptor)
+        self._write_owner()
+
+    def release(self) -> None:
+        """Remove the file and let go; releasing twice is harmless."""
+        if self._descriptor < 0:
+            return
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _take(self, descriptor: int, warn: Callable[[str], None]) -> None:
+        try:
+            if fcntl is None:
+                raise OSError("no fcntl")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise self._held(_owner(descriptor)) from error
+        except OSError as error:
+            owner = _owner(descriptor)
+            if owner != os.getpid() and _is_alive(owner):
+                raise self._held(owner) from error
+            warn(f"{self.path}: this file system has no locks; do not run twice at once")
+
+    def _held(self, owner: int) -> InputError:
+        who = f"process {owner}" if owner else "another process"
+        return InputError(
+            self.path, f"{who} is working on this output", "Wait for it, or give another output"
+        )
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def _write_owner(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            self.release()
+            if is_disk_full(error):
+                raise disk_full(self.path) from error
+            raise
+
+
+def _owner(descriptor: int) -> int:
+    """The process number in the file, 0 where there is none."""
+    text = os.pread(descriptor, 20, 0)
+    return int(text) if text.isdigit() else 0
+
+
+def _is_alive(process: int) -> bool:
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,161 @@
+"""Object keypoint similarity, and the suppression of persons that are found twice.
+
+Operations follow the order of the official HRNet code (``lib/nms/nms.py``), so that the
+similarities are equal to the last bit; only the loops over persons and keypoints are gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+KEYPOINT_THRESHOLD = 0.2
+"""Keypoints must score above this to count in a person's score (official ``IN_VIS_THRE``)."""
+
+NMS_THRESHOLD = 0.9
+"""Persons more similar than this are one (official ``OKS_THRE``)."""
+
+SOFT_NMS_PERSONS = 20
+"""Soft suppression keeps at most this many persons of a picture (official ``max_dets``)."""
+
+Nms = Literal["hard", "soft", "none"]
+Floats = NDArray[Any]
+"""Any floating type: differences are taken in the type of the keypoints, as officially."""
+
+_ROWS = 24
+"""Persons compared with all later ones at a time: bounds memory, halves the work of N x N."""
+
+
+def oks_matrix(
+    keypoints_a: Floats,
+    keypoints_b: Floats,
+    areas_a: ArrayLike,
+    areas_b: ArrayLike,
+    sigmas: ArrayLike,
+) -> NDArray[np.float64]:
+    """Similarity (N, M) of each of N persons with each of M.
+
+    Keypoints are (N, K, 2 or more) and (M, K, 2 or more) in pixels, areas (N,) and (M,) in square
+    pixels, ``sigmas`` (K,). All keypoints count, whatever their score. N or M may be 0.
+    """
+    dx = keypoints_b[None, :, :, 0] - keypoints_a[:, None, :, 0]
+    dy = keypoints_b[None, :, :, 1] - keypoints_a[:, None, :, 1]
+    mean_area = (np.asarray(areas_a)[:, None] + np.asarray(areas_b)[None, :]) / 2
+    return _similarity(dx**2 + dy**2, mean_area, sigmas)
+
+
+def oks_between(
+    keypoints_a: Floats, keypoints_b: Floats, areas: ArrayLike, sigmas: ArrayLike
+) -> NDArray[np.float64]:
+    """Similarity (N,) of two poses of the same N persons, 1 where they are equal.
+
+    Keypoints are (N, K, 2 or more) in pixels, ``areas`` (N,) square pixels, ``sigmas`` (K,).
+    """
+    delta = keypoints_b[..., :2] - keypoints_a[..., :2]
+    return _similarity(delta[..., 0] ** 2 + delta[..., 1] ** 2, np.asarray(areas), sigmas)
+
+
+def _similarity(
+    squared_distances: Floats, areas: NDArray[Any], sigmas: ArrayLike
+) -> NDArray[np.float64]:
+    """Mean over the last axis of exp(-d^2 / (2 area (2 sigma)^2))."""
+    variances = (np.asarray(sigmas, np.float64) * 2) ** 2
+    exponent = squared_distances / variances
+    exponent /= (areas + np.spacing(1))[..., None]
+    exponent /= 2
+    np.negative(exponent, out=exponent)
+    np.exp(exponent, out=exponent)
+    similarity: NDArray[np.float64] = exponent.sum(axis=-1) / len(variances)
+    return similarity
+
+
+def person_scores(
+    box_scores: ArrayLike, keypoint_scores: Floats, *, threshold: float = KEYPOINT_THRESHOLD
+) -> NDArray[np.float64]:
+    """Score (N,) of each person: box score times the mean of its keypoint scores above a threshold.
+
+    ``box_scores`` is (N,), ``keypoint_scores`` (N, K). A person without such a keypoint scores 0.
+    """
+    counted = keypoint_scores > threshold
+    # A running sum adds in the order, and in the type, of the official loop; ``sum`` does not.
+    running = np.cumsum(np.where(counted, keypoint_scores, 0), axis=1, dtype=keypoint_scores.dtype)
+    means = running[:, -1] / np.maximum(counted.sum(axis=1), 1).astype(keypoint_scores.dtype)
+    scores: NDArray[np.float64] = np.asarray(box_scores, np.float64) * means
+    return scores
+
+
+def suppress(
+    keypoints: Floats,
+    scores: Floats,
+    areas: Floats,
+    sigmas: ArrayLike,
+    *,
+    kind: Nms = "hard",
+    threshold: float = NMS_THRESHOLD,
+) -> NDArray[np.intp]:
+    """Indices of the persons of one picture that stay, in the order in which they are chosen.
+
+    ``keypoints`` (N, K, 2 or more) pixels, ``scores`` (N,), ``areas`` (N,) square pixels.
+    "hard" drops whoever is more similar than ``threshold`` to a better one, "soft" lowers scores
+    by a Gaussian of the similarity and keeps the best 20, "none" keeps all in the given order.
+    """
+    if kind == "none" or len(scores) == 0:
+        return np.arange(len(scores))
+    best_first = _best_first(scores)
+    choose = _hard if kind == "hard" else _soft
+    return choose(keypoints, scores, areas, np.asarray(sigmas), best_first, threshold)
+
+
+def _best_first(scores: Floats) -> NDArray[np.intp]:
+    """Indices by falling score; of equal ones the last first, as officially."""
+    return np.argsort(scores, kind="stable")[::-1]
+
+
+def _hard(
+    keypoints: Floats,
+    scores: Floats,
+    areas: Floats,
+    sigmas: NDArray[Any],
+    order: NDArray[np.intp],
+    threshold: float,
+) -> NDArray[np.intp]:
+    ordered, ordered_areas = keypoints[order], areas[order]
+    alive = np.ones(len(order), bool)
+    for start in range(0, len(order) - 1, _ROWS):
+        rows = start + np.flatnonzero(alive[start : start + _ROWS])
+        later = slice(start + 1, None)
+        others = oks_matrix(
+            ordered[rows], ordered[later], ordered_areas[rows], ordered_areas[later], sigmas
+        )
+        different = others <= threshold
+        if different.all():
+            continue
+        for row, keep in zip(rows.tolist(), different, strict=True):
+            if alive[row]:
+                alive[row + 1 :] &= keep[row - start :]
+    return order[alive]
+
+
+def _soft(
+    keypoints: Floats,
+    scores: Floats,
+    areas: Floats,
+    sigmas: NDArray[Any],
+    order: NDArray[np.intp],
+    threshold: float,
+) -> NDArray[np.intp]:
+    remaining = scores[order]
+    chosen: list[int] = []
+    while len(order) and len(chosen) < SOFT_NMS_PERSONS:
+        best, order = order[0], order[1:]
+        chosen.append(int(best))
+        if not len(order):
+            break
+        one = slice(best, best + 1)
+        similar = oks_matrix(keypoints[one], keypoints[order], areas[one], areas[order], sigmas)[0]
+        remaining = remaining[1:] * np.exp(-(similar**2) / threshold)
+        again = _best_first(remaining)
+        order, remaining = order[again], remaining[again]
+    return np.array(chosen, np.intp)

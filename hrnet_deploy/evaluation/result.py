@@ -1,0 +1,216 @@
+"""From poses to the result: rescoring, suppression, figures, and the two files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.evaluation.journal import another_run, differences
+from hrnet_deploy.evaluation.metric import Stats, coco_stats
+from hrnet_deploy.evaluation.oks import person_scores, suppress
+from hrnet_deploy.evaluation.settings import metric_versions
+from hrnet_deploy.files import atomic_write, read_json, write_json
+
+if TYPE_CHECKING:
+    from hrnet_deploy.evaluation.run import EvalPlan
+
+KIND = "hrnet-deploy evaluation"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A picture that was left out, and why."""
+
+    image_id: int
+    file_name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """The figures in 0 to 1 (None where undefined), what they count, and what they belong to.
+
+    ``detections`` are in COCO's results format, ordered like the annotation file. ``subset`` says
+    that ``limit`` left pictures out, ``partial`` that some could not be evaluated: neither can be
+    compared with a published figure. ``label`` says so in words, "full" otherwise.
+    """
+
+    stats: Stats
+    counts: dict[str, Any]
+    detections: list[dict[str, Any]]
+    skipped: list[SkippedImage]
+    subset: bool
+    partial: bool
+    label: str
+    notes: list[str]
+    fingerprint: dict[str, Any]
+    versions: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of the result file: everything but the detections, and no time or path."""
+        return {
+            "kind": KIND,
+            "schema": SCHEMA,
+            **self.stats,
+            "label": self.label,
+            "subset": self.subset,
+            "partial": self.partial,
+            "comparable": not (self.subset or self.partial),
+            "counts": self.counts,
+            "skipped": [asdict(image) for image in self.skipped],
+            "notes": self.notes,
+            "fingerprint": self.fingerprint,
+            "versions": self.versions,
+        }
+
+
+def measure(
+    plan: EvalPlan, poses: Mapping[int, NDArray[np.float32]], skipped: list[SkippedImage]
+) -> EvalResult:
+    """Score, suppress and compare with the annotations.
+
+    ``poses`` holds (n, K, 3) for each picture with persons: x and y in pixels, score. Pictures
+    that were skipped are left out of the ground truth as well.
+    """
+    left_out = {image.image_id for image in skipped}
+    image_ids = [image.id for image in plan.images if image.id not in left_out]
+    detections = [
+        detection
+        for image, span in zip(plan.images, plan.spans, strict=True)
+        if image.id in poses and image.id not in left_out
+        for detection in _detections(plan, image.id, span, poses[image.id])
+    ]
+    stats = coco_stats(
+        plan.annotations.annotations,
+        detections,
+        image_ids=image_ids,
+        category_ids=plan.annotations.categories,
+        sigmas=plan.engine.spec.sigmas or (),
+    )
+    subset = len(plan.images) < len(plan.annotations.images)
+    return EvalResult(
+        stats=stats,
+        counts=_counts(plan, detections, skipped),
+        detections=detections,
+        skipped=skipped,
+        subset=subset,
+        partial=bool(skipped),
+        label=_label(plan, subset, skipped),
+        notes=_notes(plan, stats, detections),
+        fingerprint=plan.fingerprint,
+        versions=metric_versions(),
+    )
+
+
+def _detections(
+    plan: EvalPlan, image_id: int, span: slice, keypoints: NDArray[np.float32]
+) -> list[dict[str, Any]]:
+    """The persons of one picture that stay, in COCO's results format with centre and scale."""
+    settings, geometry = plan.settings, plan.geometry[span]
+    scores = person_scores(
+        plan.persons.scores[span], keypoints[..., 2], threshold=settings.keypoint_threshold
+    )
+    kept = suppress(
+        keypoints,
+        scores,
+        geometry.area,
+        plan.engine.spec.sigmas or (),
+        kind=settings.nms,
+        threshold=settings.nms_threshold,
+    )
+    categories = plan.persons.category_ids[span]
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(categories[person]),
+            "keypoints": keypoints[person].ravel().tolist(),
+            "score": float(scores[person]),
+            "center": geometry.center[person].tolist(),
+            "scale": geometry.scale[person].tolist(),
+        }
+        for person in kept.tolist()
+    ]
+
+
+def _counts(
+    plan: EvalPlan, detections: list[dict[str, Any]], skipped: list[SkippedImage]
+) -> dict[str, Any]:
+    without = sum(span.start == span.stop for span in plan.spans)
+    return {
+        "images_in_file": len(plan.annotations.images),
+        "images": len(plan.images) - len(skipped),
+        "images_skipped": len(skipped),
+        "images_without_person": without,
+        "persons": len(plan.persons),
+        "boxes_without_extent": plan.persons.without_extent,
+        "boxes_left_out": plan.persons.left_out,
+        "detections": len(detections),
+    }
+
+
+def _label(plan: EvalPlan, subset: bool, skipped: list[SkippedImage]) -> str:
+    parts = []
+    if subset:
+        listed = len(plan.annotations.images)
+        parts.append(f"subset (the first {len(plan.images)} of {listed} images)")
+    if skipped:
+        parts.append(f"partial ({len(skipped)} images left out)")
+    return ", ".join([*parts, "not comparable"]) if parts else "full"
+
+
+def _notes(plan: EvalPlan, stats: Stats, detections: list[dict[str, Any]]) -> list[str]:
+    notes = list(plan.annotations.notes)
+    if plan.persons.without_extent:
+        notes.append(
+            f"{plan.persons.without_extent} boxes have no width or height; they are evaluated"
+            " like the others, as the official code does"
+        )
+    if stats["AP"] is None:
+        notes.append("no labelled person in the ground truth: AP is undefined")
+    elif not detections:
+        notes.append("no person box is left to evaluate: AP is 0")
+    return notes
+
+
+def detections_path(output: Path) -> Path:
+    """Where the detections lie that belong to a result file."""
+    return output.with_name(f"{output.stem}.keypoints.json")
+
+
+def write_result(result: EvalResult, output: Path) -> None:
+    """Write the detections, then the result file: where that is, the evaluation is complete."""
+    with atomic_write(detections_path(output)) as stream:
+        separator = "[\n"
+        for detection in result.detections:
+            line = separator + json.dumps(detection, allow_nan=False)
+            stream.write(line.encode())
+            separator = ",\n"
+        stream.write(b"\n]\n" if result.detections else b"[]\n")
+    write_json(output, result.as_json())
+
+
+def read_finished(output: Path, fingerprint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of the same run that lies there already, None where there is none.
+
+    Raises InputError for a file that is no result, or that of another run.
+    """
+    if not output.exists():
+        return None
+    try:
+        content = read_json(output)
+    except InputError:
+        content = None
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        problem = "exists and is no result of an evaluation"
+        raise InputError(output, problem, "Pass --fresh to replace it, or -o for another output")
+    if different := differences(content.get("fingerprint"), fingerprint):
+        raise another_run(output, different)
+    return content if detections_path(output).exists() else None

@@ -1,0 +1,256 @@
+"""An evaluation from engine and files to COCO figures: prepare, infer with a journal, measure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
+from hrnet_deploy.errors import (
+    DeployError,
+    EnvironmentFault,
+    GateError,
+    InputError,
+    InterruptedRun,
+    Subject,
+    require,
+)
+from hrnet_deploy.evaluation.boxes import PersonBoxes, ground_truth_boxes, read_boxes
+from hrnet_deploy.evaluation.coco import Annotations, CocoImage, read_annotations
+from hrnet_deploy.evaluation.journal import FinishedImage, Journal
+from hrnet_deploy.evaluation.pictures import find_pictures
+from hrnet_deploy.evaluation.result import EvalResult, SkippedImage, measure
+from hrnet_deploy.evaluation.resume import remaining_jobs
+from hrnet_deploy.evaluation.settings import EvalSettings, fingerprint
+from hrnet_deploy.runtime.geometry import CropGeometry
+from hrnet_deploy.runtime.image import read_image
+from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, poses_of_images
+
+Progress = Callable[[int, int], None]
+"""Called with the number of persons done and of all persons."""
+StopSignal = Callable[[], int | None]
+"""Gives the number of the signal that asked to stop, None while nothing did."""
+
+_AGAIN = "Run the same command again to go on"
+
+
+@dataclass(frozen=True)
+class EvalPlan:
+    """Everything that is known, and checked, before the first inference.
+
+    ``images`` are those that are evaluated (the first ``limit``), ``spans`` the persons of each.
+    """
+
+    engine: Engine
+    annotations: Annotations
+    images: tuple[CocoImage, ...]
+    persons: PersonBoxes
+    spans: list[slice]
+    geometry: CropGeometry
+    paths: dict[int, Path]
+    settings: EvalSettings
+    fingerprint: dict[str, Any]
+
+    @property
+    def jobs(self) -> list[ImageJob]:
+        """One job for each picture that has persons and is there."""
+        return [
+            ImageJob(image.id, self.paths[image.id], self.geometry[span])
+            for image, span in zip(self.images, self.spans, strict=True)
+            if image.id in self.paths
+        ]
+
+    @property
+    def missing(self) -> list[SkippedImage]:
+        """Pictures with persons whose files are not there."""
+        return [
+            SkippedImage(image.id, image.file_name, "missing")
+            for image, span in zip(self.images, self.spans, strict=True)
+            if span.start < span.stop and image.id not in self.paths
+        ]
+
+
+def evaluate(
+    engine: Engine,
+    annotations: Subject,
+    images: Subject,
+    *,
+    boxes: Subject | None = None,
+    settings: EvalSettings | None = None,
+    journal: Path | None = None,
+    progress: Progress | None = None,
+) -> EvalResult:
+    """COCO keypoint AP of an engine, in ground-truth boxes or in those of a detector.
+
+    ``annotations`` is a COCO keypoints file, ``images`` the folder of its pictures, ``boxes`` a
+    COCO detections file. With ``journal`` an interrupted evaluation goes on where it stopped; the
+    file is left there. Wrong or missing input raises InputError before anything is inferred.
+    """
+    plan = prepare(engine, annotations, images, boxes=boxes, settings=settings or EvalSettings())
+    if journal is None:
+        return run(plan, None, progress=progress)
+    with Journal(journal, plan.fingerprint, joints=engine.spec.joints) as opened:
+        return run(plan, opened, progress=progress)
+
+
+def prepare(
+    engine: Engine,
+    annotations: Subject,
+    images: Subject,
+    *,
+    boxes: Subject | None,
+    settings: EvalSettings,
+) -> EvalPlan:
+    """Read and check all input files; InputError for the first that is wrong."""
+    for module in ("pycocotools.coco", "pycocotools.cocoeval"):
+        require(module, extra="eval", purpose="evaluation")
+    spec = engine.spec
+    if spec.sigmas is None:
+        problem = f"has no OKS sigmas for its keypoints ({spec.keypoint_set})"
+        raise InputError(engine.info.path, problem, "Export it with a recipe that gives sigmas")
+    known = read_annotations(annotations, spec)
+    if boxes is None:
+        persons = ground_truth_boxes(known)
+    else:
+        persons = read_boxes(boxes, known, threshold=settings.score_threshold)
+    chosen = known.images[: settings.limit]
+    persons = persons.of_images(len(chosen))
+    spans = persons.spans(len(chosen))
+    with_persons = [im for im, span in zip(chosen, spans, strict=True) if span.start < span.stop]
+    paths = find_pictures(images, known, with_persons, allow_missing=settings.allow_missing)
+    return EvalPlan(
+        engine=engine,
+        annotations=known,
+        images=chosen,
+        persons=persons,
+        spans=spans,
+        geometry=CropGeometry.from_boxes_xywh(
+            persons.boxes_xywh, spec.input_size_wh, padding=spec.box_padding
+        ),
+        paths=paths,
+        settings=settings,
+        fingerprint=fingerprint(
+            engine, known.sha256, None if boxes is None else Path(boxes), settings
+        ),
+    )
+
+
+def run(
+    plan: EvalPlan,
+    journal: Journal | None,
+    *,
+    progress: Progress | None = None,
+    stop: StopSignal = lambda: None,
+) -> EvalResult:
+    """Infer what the journal does not hold yet, then measure.
+
+    ``stop`` is asked before each batch: a signal ends the run with InterruptedRun after the batch
+    that was at work. Faults of the machine say how to go on.
+    """
+    poses = {image.image_id: image.keypoints for image in journal.finished} if journal else {}
+    try:
+        skipped = _infer(plan, journal, poses, progress or (lambda done, total: None), stop)
+    except _Stopped as stopped:
+        raise _interrupted(stopped.signal_number, len(poses), len(plan.jobs), journal) from None
+    except MemoryError as error:
+        raise EnvironmentFault("memory", "ran out of memory", f"Lower --batch. {_AGAIN}") from error
+    except EnvironmentFault as fault:
+        fix = fault.fix if "again" in fault.fix else f"{fault.fix}. {_AGAIN}"
+        raise EnvironmentFault(fault.subject, fault.problem, fix) from fault
+    finally:
+        if journal:
+            journal.flush()
+    return measure(plan, poses, plan.missing + skipped)
+
+
+def _infer(
+    plan: EvalPlan,
+    journal: Journal | None,
+    poses: dict[int, NDArray[np.float32]],
+    progress: Progress,
+    stop: StopSignal,
+) -> list[SkippedImage]:
+    """Fill ``poses`` by image id; the pictures that had to be left out."""
+    engine = _StoppableEngine(plan.engine, stop)
+    read = functools.partial(read_image, max_pixels=plan.settings.max_pixels)
+    batch_size = plan.settings.batch_size
+    images = {image.id: image for image in plan.images}
+    skipped: list[SkippedImage] = []
+    done, total = sum(map(len, poses.values())), len(plan.persons)
+    progress(done, total)
+    for jobs in remaining_jobs(plan.jobs, poses, batch_size):
+        for result in poses_of_images(engine, jobs, batch_size=batch_size, read=read):
+            if result.job.key is None:
+                continue
+            image = images[_image_id(result)]
+            if result.error is not None:
+                skipped.append(_skip(result.error, image, keep_going=plan.settings.keep_going))
+                continue
+            keypoints = np.concatenate([result.keypoints_px, result.scores[..., None]], axis=2)
+            poses[image.id] = keypoints
+            if journal:
+                journal.add(FinishedImage(image.id, keypoints))
+            done += len(keypoints)
+            progress(done, total)
+    return skipped
+
+
+def _image_id(result: ImagePoses) -> int:
+    key = result.job.key
+    if not isinstance(key, int):
+        raise TypeError(f"job with key {key!r}, expected an image id")
+    return key
+
+
+def _skip(error: DeployError, image: CocoImage, *, keep_going: bool) -> SkippedImage:
+    """Note a picture that is left out, or raise what is wrong with it."""
+    if isinstance(error, EnvironmentFault):
+        raise error
+    if keep_going:
+        return SkippedImage(image.id, image.file_name, error.problem)
+    if isinstance(error, NonFiniteOutput):
+        problem = f"{error.problem} (image id {image.id}, {image.file_name})"
+        raise GateError(error.subject, problem, error.fix) from error
+    fix = f"{error.fix}, or pass --keep-going to leave it out"
+    raise InputError(error.subject, error.problem, fix) from error
+
+
+def _interrupted(
+    signal_number: int, done: int, total: int, journal: Journal | None
+) -> InterruptedRun:
+    kept = f"{done} of {total} images are done"
+    subject = journal.path if journal else "evaluation"
+    problem = f"interrupted, {kept}" + ("" if journal else " and lost (no journal)")
+    return InterruptedRun(subject, problem, _AGAIN, signal_number=signal_number)
+
+
+class _Stopped(BaseException):
+    """A signal asked to stop; no error, so that no handler of errors takes it for one."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+class _StoppableEngine(Engine):
+    """An engine that starts no batch once a signal has asked to stop."""
+
+    def __init__(self, engine: Engine, stop: StopSignal) -> None:
+        super().__init__(engine.spec, engine.info, engine.max_batch)
+        self._engine = engine
+        self._stop = stop
+
+    def run(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool = False) -> EngineOutput:
+        signal_number = self._stop()
+        if signal_number is not None:
+            raise _Stopped(signal_number)
+        return self._engine.run(crops_nhwc, heatmaps=heatmaps)
+
+    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
+        raise NotImplementedError("run goes straight to the engine")

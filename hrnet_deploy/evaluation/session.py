@@ -1,0 +1,111 @@
+"""One evaluation on disk: its result file, its detections, and the journal between them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.evaluation.journal import Journal
+from hrnet_deploy.evaluation.result import detections_path, read_finished, write_result
+from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, prepare, run
+from hrnet_deploy.evaluation.settings import EvalSettings
+from hrnet_deploy.files import check_input_file, check_output_file
+
+Talk = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EvalJob:
+    """The files and choices of one command.
+
+    ``flip`` says how the engine must have been exported, None where that does not matter.
+    ``fresh`` starts over and replaces the result of any earlier run.
+    """
+
+    engine: Path
+    annotations: Path
+    images: Path
+    output: Path
+    boxes: Path | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    flip: bool | None = None
+    fresh: bool = False
+    settings: EvalSettings = field(default_factory=EvalSettings)
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal lies until the result is complete."""
+        return self.output.with_name(self.output.name + ".journal")
+
+
+def evaluate_to_files(
+    job: EvalJob,
+    *,
+    say: Talk,
+    progress: Progress | None = None,
+    working: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    stop: StopSignal = lambda: None,
+) -> dict[str, Any]:
+    """The content of the result file, from an earlier run where one is complete.
+
+    ``working`` surrounds the inference, which can be stopped and goes on the next time. The
+    journal stays where pictures had to be left out: another run tries only those again.
+    """
+    check_inputs(job)
+    with load_engine(job.engine, device=job.device, threads=job.threads) as engine:
+        check_flip(engine, job)
+        plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)
+        finished = None if job.fresh else read_finished(job.output, plan.fingerprint)
+        if finished is not None and not job.journal.exists():
+            say(f"{job.output}: done already; --fresh evaluates again")
+            return finished
+        return _evaluate(job, plan, say, progress, working, stop)
+
+
+def check_inputs(job: EvalJob) -> None:
+    """Refuse wrong paths before the engine is loaded."""
+    inputs = [check_input_file(job.engine, what="engine (.onnx or .plan)")]
+    inputs.append(check_input_file(job.annotations, what="annotation file"))
+    if job.boxes is not None:
+        inputs.append(check_input_file(job.boxes, what="boxes file"))
+    for output in (job.output, detections_path(job.output), job.journal):
+        check_output_file(output, force=True, inputs=tuple(inputs))
+
+
+def check_flip(engine: Engine, job: EvalJob) -> None:
+    """The flip-test is part of the graph: refuse an engine that was exported otherwise."""
+    built = engine.spec.flip_test
+    if job.flip is None or job.flip == built:
+        return
+    has, wanted = ("has a", "--no-flip") if built else ("has no", "--flip")
+    problem = f"{has} flip-test in its graph, {wanted} was asked for"
+    raise InputError(job.engine, problem, f"Export it with {wanted}, or leave the option out")
+
+
+def _evaluate(
+    job: EvalJob,
+    plan: EvalPlan,
+    say: Talk,
+    progress: Progress | None,
+    working: Callable[[], contextlib.AbstractContextManager[None]],
+    stop: StopSignal,
+) -> dict[str, Any]:
+    joints = plan.engine.spec.joints
+    with Journal(
+        job.journal, plan.fingerprint, joints=joints, fresh=job.fresh, warn=say
+    ) as journal:
+        if journal.finished:
+            say(f"{job.journal}: going on after {len(journal.finished)} of {len(plan.jobs)} images")
+        with working():
+            result = run(plan, journal, progress=progress, stop=stop)
+        write_result(result, job.output)
+        if not result.skipped:
+            journal.remove()
+    say(f"written: {job.output}, {detections_path(job.output)}")
+    return result.as_json()
