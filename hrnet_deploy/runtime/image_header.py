@@ -49,7 +49,8 @@ _NOT_IMAGES = (
     (b"\x93NUMPY", "a NumPy array"),
     (b"{", "JSON"),
 )
-_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+_OS2_HEADER = 12
+_BMP_HEADERS = (_OS2_HEADER, 40, 52, 56, 64, 108, 124)
 """Sizes of the bitmap headers from OS/2 to Windows version 5."""
 
 _HTML_STARTS = (b"<!doctype html", b"<html", b"<?xml", b"<svg")
@@ -138,7 +139,7 @@ def _png_size(content: bytes) -> Size:
 
 def _bmp_size(content: bytes) -> Size:
     (header,) = struct.unpack_from("<I", content, 14)
-    if header == 12:  # OS/2
+    if header == _OS2_HEADER:
         width, height = struct.unpack_from("<HH", content, 18)
         return width, height
     width, height = struct.unpack_from("<ii", content, 18)
@@ -179,10 +180,12 @@ def _jpeg_complete(content: bytes) -> bool:
 
 def _bmp_complete(content: bytes) -> bool:
     """All rows of an uncompressed bitmap are there; run lengths are left to the decoder."""
-    (offset, header) = struct.unpack_from("<II", content, 10)
-    if header == 12:
+    offset, header = struct.unpack_from("<II", content, 10)
+    if header == _OS2_HEADER:
         width, height, _, bits = struct.unpack_from("<HHHH", content, 18)
         compression = 0
+    elif len(content) < 34:
+        return False
     else:
         width, height, _, bits, compression = struct.unpack_from("<iiHHI", content, 18)
     if compression in (1, 2):
