@@ -22,7 +22,7 @@ from hrnet_deploy.cli.options import MAX_BATCH, InputSize, print_json, print_tab
 )
 @click.option("--input-size", type=InputSize(), help="Height and width of a crop, as 256x192.")
 @click.option("--keypoints", metavar="NAME", help="The keypoint set, such as coco_17.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="A recipe (.toml).")
+@click.option("--recipe", metavar="FILE|NAME", help="A recipe (.toml), or one of export/.")
 @click.option("--flip/--no-flip", default=True, help="Flip-test inside the graph. Default: on.")
 @click.option(
     "--shift/--no-shift",
@@ -49,7 +49,7 @@ def command(
     precisions: tuple[str, ...],
     input_size: tuple[int, int] | None,
     keypoints: str | None,
-    recipe: Path | None,
+    recipe: str | None,
     flip: bool,
     shift: bool | None,
     decode: str | None,

@@ -13,34 +13,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_BATCH = 4096
-MAX_INPUT_SIDE = 2048
-INPUT_SIDE_MULTIPLE = 32
-"""The lowest-resolution branch of a four-stage HRNet is the input divided by 32."""
 
 
 class InputSize(click.ParamType):  # type: ignore[type-arg]
-    """``HxW`` in pixels, both multiples of 32, as (h, w)."""
+    """``HxW`` in pixels as (h, w)."""
 
     name = "HxW"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        sides = str(value).lower().split("x")
-        if len(sides) != 2 or not all(side.isdecimal() for side in sides):
-            self.fail(f"'{printable(str(value))}' is not HxW, such as 256x192", param, ctx)
-        height, width = (int(side) for side in sides)
-        for side in (height, width):
-            if side % INPUT_SIDE_MULTIPLE or not 0 < side <= MAX_INPUT_SIDE:
-                self.fail(
-                    f"{value}: both sides must be multiples of {INPUT_SIDE_MULTIPLE} from "
-                    f"{INPUT_SIDE_MULTIPLE} to {MAX_INPUT_SIDE}",
-                    param,
-                    ctx,
-                )
-        return height, width
+        from hrnet_deploy.export.choice import parse_input_size
+
+        return parse_input_size(str(value))
 
 
 def say(line: str) -> None:

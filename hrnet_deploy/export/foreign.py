@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
+FLOAT32 = 1
+"""``TensorProto.FLOAT``."""
+
 BATCH = "B"
 """Name of the dynamic batch dimension of the network's input."""
 
@@ -59,9 +62,12 @@ class ForeignNetwork:
         return self.output_name
 
 
-def read_foreign(path: Path, input_name: str | None = None) -> ForeignNetwork:
+def read_foreign(
+    path: Path, input_name: str | None = None, output_name: str | None = None
+) -> ForeignNetwork:
     """Read an ONNX heatmap network; its batch is made dynamic where that gives equal results.
 
+    ``input_name`` and ``output_name`` are needed only where there are several.
     Raises InputError where the file is damaged, keeps weights outside itself, or is not a network
     of one NCHW image input and one heatmap output.
     """
@@ -70,7 +76,8 @@ def read_foreign(path: Path, input_name: str | None = None) -> ForeignNetwork:
     _check_self_contained(model, path)
     model = _modernised(model, path)
     model = onnx.compose.add_prefix(model, PREFIX)
-    image, heatmap = _ends(model, path, input_name and PREFIX + input_name)
+    image = _input(model, path, input_name)
+    heatmap = _output(model, path, output_name)
     input_shape, output_shape = _shape(image), _shape(heatmap)
     batch = _make_dynamic(model, image, heatmap)
     if len(output_shape) != 4 or not all(output_shape[1:]):
@@ -172,17 +179,16 @@ def _drop_spatial_flags(model: onnx.ModelProto) -> None:
             node.attribute.extend(kept)
 
 
-def _ends(
-    model: onnx.ModelProto, path: Path, input_name: str | None
-) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
-    """The image input and the heatmap output."""
-    inputs = [v for v in model.graph.input if input_name in (None, v.name)]
+def _input(model: onnx.ModelProto, path: Path, name: str | None) -> onnx.ValueInfoProto:
+    """The image input, (B, 3, h, w) float32 with a fixed size."""
     found = ", ".join(f"{_plain(v.name)} {_shape(v)}" for v in model.graph.input) or "none"
-    if len(inputs) != 1:
+    chosen = [v for v in model.graph.input if name in (None, _plain(v.name))]
+    if len(chosen) != 1 or len(model.graph.input) != 1:
+        wanted = f"the recipe's '{name}'" if name else "one image"
         raise InputError(
-            path, f"its inputs are {found}; one image is needed", "Name it as input in the recipe"
+            path, f"its inputs are {found}, not {wanted} alone", "Export the bare network"
         )
-    image = inputs[0]
+    image: onnx.ValueInfoProto = chosen[0]
     shape = _shape(image)
     if len(shape) != 4 or shape[1] != 3 or not all(shape[2:]):
         raise InputError(
@@ -190,18 +196,27 @@ def _ends(
             f"its input {_plain(image.name)} has shape {shape}, not (B, 3, h, w) of fixed size",
             "Export the network with an NCHW image input of fixed size",
         )
-    if image.type.tensor_type.elem_type != 1 or len(model.graph.input) != 1:
+    if image.type.tensor_type.elem_type != FLOAT32:
         raise InputError(
             path,
-            f"its inputs are {found}; one float32 image is needed",
-            "Export the bare network in float32",
+            f"its input {_plain(image.name)} is not float32",
+            "Export the bare network in float32, without pre-processing",
         )
-    if len(model.graph.output) != 1:
+    return image
+
+
+def _output(model: onnx.ModelProto, path: Path, name: str | None) -> onnx.ValueInfoProto:
+    """The heatmap output; others are dropped from the model."""
+    chosen = [v for v in model.graph.output if name in (None, _plain(v.name))]
+    if len(chosen) != 1:
         names = ", ".join(_plain(v.name) for v in model.graph.output)
         raise InputError(
-            path, f"has the outputs {names}; one heatmap is needed", "Export the heatmaps only"
+            path, f"its outputs are {names}", "Name the heatmaps as output_name in the recipe"
         )
-    return image, model.graph.output[0]
+    del model.graph.output[:]
+    model.graph.output.extend(chosen)
+    heatmap: onnx.ValueInfoProto = model.graph.output[0]
+    return heatmap
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -265,8 +280,8 @@ class ForeignEngine(ReferenceEngine):
         )
         super().__init__(spec, info, max_batch=1)
         self._session = open_session(network.path.read_bytes())
-        self._input = _plain(network.input_name)
+        self._input, self._output = _plain(network.input_name), _plain(network.output_name)
 
     def _forward(self, images_nchw: NDArray[np.float32]) -> Heatmaps:
-        heatmaps: Heatmaps = self._session.run(None, {self._input: images_nchw})[0]
+        heatmaps: Heatmaps = self._session.run([self._output], {self._input: images_nchw})[0]
         return heatmaps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +79,7 @@ class _Measured:
     candidate: EngineOutput
     spec: ModelSpec
     tolerance: float
+    labels: tuple[str, ...]
 
     @property
     def stride(self) -> NDArray[np.float64]:
@@ -86,8 +88,16 @@ class _Measured:
         return stride
 
 
-def compare(reference: Engine, candidate: Engine, crops_nhwc: NDArray[np.uint8]) -> ParityReport:
+def compare(
+    reference: Engine,
+    candidate: Engine,
+    crops_nhwc: NDArray[np.uint8],
+    *,
+    labels: Sequence[str] = (),
+) -> ParityReport:
     """Run both engines on ``crops_nhwc`` (N >= 1, h, w, 3) uint8 BGR and judge the differences.
+
+    ``labels`` say where each crop is from, for the report; the crop's number by default.
 
     The gates are those of the lower precision of the two. Raises InputError where the two do not
     promise the same thing (sizes, keypoints, flip-test, shift, decode).
@@ -100,7 +110,8 @@ def compare(reference: Engine, candidate: Engine, crops_nhwc: NDArray[np.uint8])
         for engine in (reference, candidate)
     ]
     tolerance = max(HEATMAP_TOLERANCE[engine.info.precision] for engine in (reference, candidate))
-    return _judge(_Measured(outputs[0], outputs[1], candidate.spec, tolerance))
+    names = tuple(labels) or tuple(f"crop {index}" for index in range(len(crops_nhwc)))
+    return _judge(_Measured(outputs[0], outputs[1], candidate.spec, tolerance, names))
 
 
 def check_comparable(reference: Engine, candidate: Engine) -> None:
@@ -149,7 +160,7 @@ def _judge(measured: _Measured) -> ParityReport:
         per_keypoint_px={name: _errors(distance_px[:, k]) for k, name in enumerate(names)},
         oks_mean=None if oks is None else float(oks.mean()),
         oks_min=None if oks is None else float(oks.min()),
-        worst=f"{names[joint]} of crop {crop}: {distance_px[crop, joint]:.3g} px",
+        worst=f"{names[joint]} of {measured.labels[crop]}: {distance_px[crop, joint]:.3g} px",
         failures=tuple(_failures(measured, heatmaps["heatmap_max"], decisive & ~equal, decode_px)),
     )
 
@@ -222,7 +233,7 @@ def _failures(
         crop, joint = np.argwhere(moved)[0]
         name = measured.spec.keypoint_names[joint]
         sentences.append(
-            f"arg-max differs for {moved.sum()} keypoints, first {name} of crop {crop}"
+            f"arg-max differs for {moved.sum()} keypoints, first {name} of {measured.labels[crop]}"
         )
     allowed = DECODE_TOLERANCE_PX[measured.spec.decode]
     if decode_px is not None and not decode_px <= allowed:

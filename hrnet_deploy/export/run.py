@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from hrnet_deploy import __version__
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import GateError, InputError, Subject, require
-from hrnet_deploy.export.checkpoint import Checkpoint, ModelChoice, read_checkpoint, resolve_model
+from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint, resolve_model
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.model import build_hrnet
 from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, HEATMAP_TOLERANCE, ParityReport, compare
-from hrnet_deploy.export.recipes import Recipe, find_recipe, load_recipe
+from hrnet_deploy.export.recipes import choose_recipe
 from hrnet_deploy.export.reference import TorchEngine
 from hrnet_deploy.export.settings import ExportSettings, Precision, check_outputs
 from hrnet_deploy.files import StagedFile, write_json
+from hrnet_deploy.keypoints import KeypointSet
 from hrnet_deploy.spec import ModelSpec
 
 Say = Callable[[str], None]
@@ -58,24 +59,14 @@ def export_checkpoint(
     targets = check_outputs(path, settings)
     require("onnx", extra="export", purpose="export")
     checkpoint = read_checkpoint(path)
-    recipe = load_recipe(settings.recipe) if settings.recipe else find_recipe(checkpoint)
-    choice = resolve_model(
-        checkpoint,
-        input_size_hw=settings.input_size_hw,
-        keypoints=settings.keypoints,
-        recipe=recipe,
-        allow_unknown=settings.allow_unknown,
-    )
-    for line in (*checkpoint.notes, *choice.assumptions):
-        say(line)
-    spec = model_spec(checkpoint, choice, settings, recipe)
+    spec = checkpoint_spec(checkpoint, settings, say=say)
     crops = (crops_for or _built_in_crops)(spec)
     weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
     exported = []
     with reference_engine(checkpoint, spec) as reference, ExitStack() as staged_files:
         for precision, target in targets.items():
             say(f"proving {target}")
-            typed = _with_precision(spec, precision)
+            typed = with_precision(spec, precision)
             model = build_hrnet(typed, checkpoint.architecture, weights, source=path)
             content = model.SerializeToString(deterministic=True)
             proven = staged_files.enter_context(Proven(content, target))
@@ -84,45 +75,65 @@ def export_checkpoint(
         return [Exported(proven.commit(), typed, proven.report) for proven, typed in exported]
 
 
-def model_spec(
-    checkpoint: Checkpoint, choice: ModelChoice, settings: ExportSettings, recipe: Recipe | None
-) -> ModelSpec:
-    """The float32 spec of the export; its tolerances are those that parity will hold it to."""
-    keypoints = choice.keypoint_set
-    if settings.flip_test and keypoints.flip_pairs is None:
-        raise InputError(
-            checkpoint.path,
-            f"the flip pairs of its {keypoints.count} keypoints are unknown",
-            "Pass --keypoints NAME, a --recipe with flip_pairs, or --no-flip",
-        )
-    shift = choice.shift_heatmap if settings.shift_heatmap is None else settings.shift_heatmap
-    decode = settings.decode or choice.decode
+def checkpoint_spec(checkpoint: Checkpoint, settings: ExportSettings, *, say: Say) -> ModelSpec:
+    """What an export of ``checkpoint`` promises in float32; notes and assumptions are said."""
+    choice = resolve_model(
+        checkpoint,
+        input_size_hw=settings.input_size_hw,
+        keypoints=settings.keypoints,
+        recipe=choose_recipe(checkpoint, settings.recipe),
+        allow_unknown=settings.allow_unknown,
+    )
+    for line in (*checkpoint.notes, *choice.assumptions):
+        say(f"{checkpoint.path}: {line}")
     height, width = choice.input_size_hw
     spec = ModelSpec(
         architecture=checkpoint.architecture.name,
         input_size_hw=choice.input_size_hw,
         heatmap_size_hw=(height // HEATMAP_STRIDE, width // HEATMAP_STRIDE),
-        keypoint_set=keypoints.name,
-        keypoint_names=keypoints.names,
-        flip_pairs=keypoints.flip_pairs,
-        sigmas=keypoints.sigmas,
-        skeleton=keypoints.skeleton,
-        flip_test=settings.flip_test,
-        shift_heatmap=shift and settings.flip_test,
         source_sha256=checkpoint.sha256,
-        decode=decode,
+        decode=settings.decode or choice.decode,
+        box_padding=choice.box_padding,
         network_color_order=choice.network_color_order,
         mean_rgb=choice.mean_rgb,
         std_rgb=choice.std_rgb,
-        has_heatmaps=settings.heatmaps,
         static_batch=settings.static_batch,
-        recipe=recipe.name if recipe else None,
-        versions={"hrnet_deploy": __version__, "onnx": _onnx_version()},
+        recipe=choice.recipe,
+        **common_fields(checkpoint.path, choice.keypoint_set, choice.shift_heatmap, settings),
     )
-    return _with_precision(spec, "fp32")
+    return with_precision(spec, "fp32")
 
 
-def _with_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:
+def common_fields(
+    source: Path, keypoints: KeypointSet, shift: bool, settings: ExportSettings
+) -> dict[str, Any]:
+    """The spec's fields on keypoints, flip-test and versions, the same for adopted networks.
+
+    Raises InputError where a flip-test is asked for and the flip pairs are unknown.
+    """
+    if settings.flip_test and keypoints.flip_pairs is None:
+        raise InputError(
+            source,
+            f"the flip pairs of its {keypoints.count} keypoints are unknown",
+            "Pass --keypoints NAME, a --recipe with flip_pairs, or --no-flip",
+        )
+    if settings.shift_heatmap is not None:
+        shift = settings.shift_heatmap
+    return {
+        "keypoint_set": keypoints.name,
+        "keypoint_names": keypoints.names,
+        "flip_pairs": keypoints.flip_pairs,
+        "sigmas": keypoints.sigmas,
+        "skeleton": keypoints.skeleton,
+        "flip_test": settings.flip_test,
+        "shift_heatmap": shift and settings.flip_test,
+        "has_heatmaps": settings.heatmaps,
+        "versions": {"hrnet_deploy": __version__, "onnx": _onnx_version()},
+    }
+
+
+def with_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:
+    """``spec`` in a precision, with the gates that parity will hold it to."""
     tolerances = {
         "heatmap": HEATMAP_TOLERANCE[precision],
         "decode_px": DECODE_TOLERANCE_PX[spec.decode],

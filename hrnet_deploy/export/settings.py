@@ -21,7 +21,7 @@ class ExportSettings:
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     input_size_hw: tuple[int, int] | None = None
     keypoints: str | None = None
-    recipe: Path | None = None
+    recipe: str | None = None
     flip_test: bool = True
     shift_heatmap: bool | None = None
     decode: Decode | None = None

@@ -1,0 +1,93 @@
+"""Parity of any two artefacts: checkpoints, engines of ours, networks that were adopted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.engines.onnx_file import read_onnx_file
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.export.checkpoint import read_checkpoint
+from hrnet_deploy.export.foreign import ForeignEngine, read_foreign
+from hrnet_deploy.export.run import Say, checkpoint_spec, reference_engine
+from hrnet_deploy.export.settings import ExportSettings
+from hrnet_deploy.files import check_input_file
+from hrnet_deploy.spec import METADATA_KEY, ModelSpec
+
+ENGINES = (".onnx", ".plan")
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where engines run; checkpoints run on the CPU or on the same CUDA device."""
+
+    name: str = "cpu"
+    threads: int | None = None
+
+
+@contextmanager
+def open_pair(
+    reference: Path, candidate: Path, device: Device, *, say: Say
+) -> Iterator[tuple[Engine, Engine]]:
+    """Both artefacts as engines that do the same thing.
+
+    What carries a spec is opened first; a checkpoint or a foreign network is then run by that
+    spec. Two checkpoints are run by the first one's recipe, size and keypoints.
+    """
+    paths = [check_input_file(path, what="checkpoint or engine") for path in (reference, candidate)]
+    specs = [spec for spec in map(_carried_spec, paths) if spec is not None]
+    spec = specs[0] if specs else _assumed_spec(paths[0], say)
+    engines: list[Engine] = []
+    try:
+        for path in paths:
+            engines.append(_open(path, spec, device, say))
+        yield engines[0], engines[1]
+    finally:
+        for engine in engines:
+            engine.close()
+
+
+def _carried_spec(path: Path) -> ModelSpec | None:
+    """The spec inside an engine file; None where there is none."""
+    if path.suffix.lower() != ".onnx":
+        if path.suffix.lower() not in ENGINES:
+            return None
+        with load_engine(path) as engine:
+            return engine.spec
+    text = read_onnx_file(path.read_bytes(), path).metadata.get(METADATA_KEY)
+    return None if text is None else ModelSpec.from_json(text, source=path)
+
+
+def _assumed_spec(path: Path, say: Say) -> ModelSpec:
+    """What an export of ``path`` with default settings would promise."""
+    if path.suffix.lower() in ENGINES:
+        raise InputError(
+            path,
+            "was not written by hrnet-deploy export",
+            "Adopt it first (hrnet-deploy adopt) and compare with the adopted file",
+        )
+    return checkpoint_spec(read_checkpoint(path), ExportSettings(), say=say)
+
+
+def _open(path: Path, spec: ModelSpec, device: Device, say: Say) -> Engine:
+    if path.suffix.lower() not in ENGINES:
+        checkpoint = read_checkpoint(path)
+        for line in checkpoint.notes:
+            say(f"{path}: {line}")
+        if spec.source_sha256 != checkpoint.sha256:
+            say(f"{path}: is not the file that the other one was exported from (another sha256)")
+        if len(spec.keypoint_names) != checkpoint.architecture.joints:
+            raise InputError(
+                path,
+                f"has {checkpoint.architecture.joints} keypoints, the other one {spec.joints}",
+                "Compare artefacts of one model",
+            )
+        own = dataclasses.replace(spec, source_sha256=checkpoint.sha256)
+        return reference_engine(checkpoint, own, device=device.name)
+    if _carried_spec(path) is None:
+        return ForeignEngine(read_foreign(path), spec)
+    return load_engine(path, device=device.name, threads=device.threads)
