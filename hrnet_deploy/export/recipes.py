@@ -143,7 +143,8 @@ def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | 
 def _checkpoint_recipes(folder: Path | None) -> list[Recipe]:
     if folder is None:
         return []
-    recipes = [load_recipe(path) for path in sorted(folder.glob("*.toml"))]
+    files = (path for path in folder.glob("*.toml") if not path.name.startswith("example_"))
+    recipes = [load_recipe(path) for path in sorted(files)]
     return [recipe for recipe in recipes if recipe.kind == "checkpoint"]
 
 
