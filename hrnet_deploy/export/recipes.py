@@ -127,7 +127,7 @@ def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | 
     that a damaged or replaced file is noticed (``resolve_model`` compares the hashes). Looks in
     ``folder``, or in the checkout's ``export/``; None where nothing fits.
     """
-    known = _checkpoint_recipes(folder or recipes_folder())
+    known = _recipes("checkpoint", folder)
     for recipe in known:
         if recipe.sha256 == checkpoint.sha256:
             return recipe
@@ -140,12 +140,17 @@ def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | 
     return None
 
 
-def _checkpoint_recipes(folder: Path | None) -> list[Recipe]:
-    if folder is None:
-        return []
-    files = (path for path in folder.glob("*.toml") if not path.name.startswith("example_"))
-    recipes = [load_recipe(path) for path in sorted(files)]
-    return [recipe for recipe in recipes if recipe.kind == "checkpoint"]
+def find_onnx_recipe(sha256: str, folder: Path | None = None) -> Recipe | None:
+    """The recipe of a foreign ONNX network with this hash; None where there is none."""
+    return next((r for r in _recipes("onnx", folder) if r.sha256 == sha256), None)
+
+
+def _recipes(kind: str, folder: Path | None) -> list[Recipe]:
+    """The recipes of one kind in ``folder`` or the checkout's ``export/``, examples left out."""
+    folder = folder or recipes_folder()
+    files = [] if folder is None else sorted(folder.glob("*.toml"))
+    recipes = [load_recipe(path) for path in files if not path.name.startswith("example_")]
+    return [recipe for recipe in recipes if recipe.kind == kind]
 
 
 def choose_recipe(checkpoint: Checkpoint, argument: str | None) -> Recipe | None:
