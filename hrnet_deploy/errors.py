@@ -75,7 +75,7 @@ class InterruptedRun(DeployError):
 
 
 def printable(text: Subject) -> str:
-    """``text`` on one line: control and undecodable characters are escaped, the end unpunctuated."""
+    """``text`` on one line: control and undecodable characters escaped, the end unpunctuated."""
     line = os.fspath(text)
     if isinstance(line, bytes):
         line = os.fsdecode(line)

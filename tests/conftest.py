@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -19,6 +21,25 @@ def _helper(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+@functools.cache
+def _gpus() -> int:
+    """How many NVIDIA GPUs the driver shows; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked ``gpu`` are for machines that have one."""
+    if item.get_closest_marker("gpu") and not _gpus():
+        pytest.skip("no NVIDIA GPU visible")
 
 
 @pytest.fixture(scope="session")

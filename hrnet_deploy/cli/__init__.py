@@ -101,7 +101,7 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever is left ends as one line or as our bug
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             _silence_stdout()
             return 0

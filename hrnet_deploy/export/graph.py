@@ -31,7 +31,7 @@ class GraphWriter:
         self._names: set[str] = set()
 
     def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Add ``value`` as an initialiser once; a second call with the same name is the same one."""
+        """Add ``value`` as an initialiser; a second call with the same name is the same one."""
         if name not in self._constants:
             tensor = self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name)
             self._constants[name] = tensor
