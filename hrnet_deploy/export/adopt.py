@@ -10,7 +10,7 @@ from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.foreign import ForeignEngine, ForeignNetwork, read_foreign
 from hrnet_deploy.export.model import build_model
 from hrnet_deploy.export.recipes import Recipe, load_recipe
-from hrnet_deploy.export.run import Exported, Proven, Say, common_fields, with_precision
+from hrnet_deploy.export.run import Exported, Judge, Proven, Say, common_fields, with_precision
 from hrnet_deploy.export.settings import ExportSettings, check_outputs
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
@@ -39,7 +39,7 @@ def adopt(path: Path, settings: ExportSettings, *, say: Say) -> Exported:
     say(f"proving {target}")
     with ForeignEngine(network, spec) as reference, Proven(content, target) as proven:
         crops = seeded_crops(spec.input_size_hw)
-        proven.prove(reference, crops, keep_rejected=settings.keep_rejected)
+        proven.prove(Judge(reference, crops, keep_rejected=settings.keep_rejected))
         return Exported(proven.commit(), spec, proven.report)
 
 

@@ -94,24 +94,32 @@ def compare(
     crops_nhwc: NDArray[np.uint8],
     *,
     labels: Sequence[str] = (),
+    expected: EngineOutput | None = None,
 ) -> ParityReport:
     """Run both engines on ``crops_nhwc`` (N >= 1, h, w, 3) uint8 BGR and judge the differences.
 
     ``labels`` say where each crop is from, for the report; the crop's number by default.
-
+    ``expected`` is what ``run_all(reference, crops_nhwc)`` gave, where it is known already.
     The gates are those of the lower precision of the two. Raises InputError where the two do not
     promise the same thing (sizes, keypoints, flip-test, shift, decode).
     """
     check_comparable(reference, candidate)
     if len(crops_nhwc) == 0:
         raise InputError("crops", "there are none", "Give at least one crop to compare on")
-    outputs = [
-        engine.run(crops_nhwc, heatmaps=engine.spec.has_heatmaps)
-        for engine in (reference, candidate)
-    ]
     tolerance = max(HEATMAP_TOLERANCE[engine.info.precision] for engine in (reference, candidate))
-    names = tuple(labels) or tuple(f"crop {index}" for index in range(len(crops_nhwc)))
-    return _judge(_Measured(outputs[0], outputs[1], candidate.spec, tolerance, names))
+    measured = _Measured(
+        reference=expected or run_all(reference, crops_nhwc),
+        candidate=run_all(candidate, crops_nhwc),
+        spec=candidate.spec,
+        tolerance=tolerance,
+        labels=tuple(labels) or tuple(f"crop {index}" for index in range(len(crops_nhwc))),
+    )
+    return _judge(measured)
+
+
+def run_all(engine: Engine, crops_nhwc: NDArray[np.uint8]) -> EngineOutput:
+    """Poses of all crops, with heatmaps where the engine has them."""
+    return engine.run(crops_nhwc, heatmaps=engine.spec.has_heatmaps)
 
 
 def check_comparable(reference: Engine, candidate: Engine) -> None:

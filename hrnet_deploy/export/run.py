@@ -19,7 +19,13 @@ from hrnet_deploy.errors import GateError, InputError, Subject, require
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint, resolve_model
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.model import build_hrnet
-from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, HEATMAP_TOLERANCE, ParityReport, compare
+from hrnet_deploy.export.parity import (
+    DECODE_TOLERANCE_PX,
+    HEATMAP_TOLERANCE,
+    ParityReport,
+    compare,
+    run_all,
+)
 from hrnet_deploy.export.recipes import choose_recipe
 from hrnet_deploy.export.reference import TorchEngine
 from hrnet_deploy.export.settings import ExportSettings, Precision, check_outputs
@@ -64,13 +70,14 @@ def export_checkpoint(
     weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
     exported = []
     with reference_engine(checkpoint, spec) as reference, ExitStack() as staged_files:
+        judge = Judge(reference, crops, keep_rejected=settings.keep_rejected)
         for precision, target in targets.items():
             say(f"proving {target}")
             typed = with_precision(spec, precision)
             model = build_hrnet(typed, checkpoint.architecture, weights, source=path)
             content = model.SerializeToString(deterministic=True)
             proven = staged_files.enter_context(Proven(content, target))
-            proven.prove(reference, crops, keep_rejected=settings.keep_rejected)
+            proven.prove(judge)
             exported.append((proven, typed))
         return [Exported(proven.commit(), typed, proven.report) for proven, typed in exported]
 
@@ -164,6 +171,22 @@ def reference_engine(
     )
 
 
+class Judge:
+    """The reference, which runs once, and the crops that every candidate is compared on."""
+
+    def __init__(
+        self, reference: Engine, crops_nhwc: NDArray[np.uint8], *, keep_rejected: bool
+    ) -> None:
+        self.reference = reference
+        self.keep_rejected = keep_rejected
+        self._crops = crops_nhwc
+        self._expected = run_all(reference, crops_nhwc)
+
+    def report(self, candidate: Engine) -> ParityReport:
+        """How the candidate compares."""
+        return compare(self.reference, candidate, self._crops, expected=self._expected)
+
+
 class Proven:
     """An ONNX file that waits under a temporary name until its parity is proven.
 
@@ -188,14 +211,14 @@ class Proven:
     ) -> None:
         self._staged.__exit__(kind, error, trace)
 
-    def prove(self, reference: Engine, crops: NDArray[np.uint8], *, keep_rejected: bool) -> None:
-        """Write, load and compare with ``reference``; GateError where a gate does not hold."""
+    def prove(self, judge: Judge) -> None:
+        """Write, load and compare with the reference; GateError where a gate does not hold."""
         self._staged.path.write_bytes(self._content)
         with load_engine(self._staged.path) as engine:
-            self.report = compare(reference, engine, crops)
-            self._card = parity_card(self.report, reference, engine, self.target)
+            self.report = judge.report(engine)
+            self._card = parity_card(self.report, judge.reference, engine, self.target)
         if not self.report.passed:
-            self._reject(keep_rejected)
+            self._reject(keep=judge.keep_rejected)
 
     def commit(self) -> Path:
         """Put the file and its card in place."""
@@ -203,7 +226,7 @@ class Proven:
         write_json(card_path(self.target), self._card)
         return self.target
 
-    def _reject(self, keep: bool) -> None:
+    def _reject(self, *, keep: bool) -> None:
         kept = ""
         if keep:
             rejected = self.target.with_suffix(".rejected.onnx")
