@@ -216,7 +216,7 @@ def write_dataset(folder: Path | str, images: int = 200, seed: int = 0) -> Path:
         "annotations": annotations,
         "categories": [CATEGORY],
     }
-    write_bytes(path, json.dumps(content).encode())
+    write_bytes(path, json.dumps(content, allow_nan=False).encode())
     return path
 
 
