@@ -75,10 +75,9 @@ def is_id(value: object) -> bool:
 
 
 def first_few(values: Sequence[object], count: int = 3) -> str:
-    """The first values as text, with an ellipsis where there are more."""
-    return ", ".join(str(value) for value in values[:count]) + (
-        ", ..." if len(values) > count else ""
-    )
+    """The first values as text, with the number of the others."""
+    more = len(values) - count
+    return ", ".join(map(str, values[:count])) + (f" and {more} more" if more > 0 else "")
 
 
 def _sections(content: Any, path: Subject) -> dict[str, list[dict[str, Any]]]:
