@@ -8,6 +8,7 @@ from pathlib import Path
 
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def physical_cores() -> int:
@@ -49,8 +50,8 @@ def _quotas() -> Iterator[float]:
 
 
 def _cgroup_folders(controller: str) -> Iterator[Path]:
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
-        _, controllers, group = line.split(":", 2)
+    for line in _read(_OWN_CGROUPS).splitlines():
+        _, controllers, group = (line.split(":", 2) + ["", ""])[:3]
         if controller in controllers.split(","):
             root = _CGROUPS / controllers if controller else _CGROUPS
             folder = root / group.strip("/")

@@ -169,7 +169,8 @@ def _session(
     if provider[0] != "CPUExecutionProvider":
         providers.append("CPUExecutionProvider")
     try:
-        return ort.InferenceSession(content, options, providers=providers)
+        # Its fallback would print to stdout, and go over to the CPU in the middle of a run.
+        return ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except _failures() as error:
         raise _load_fault(path, error) from error
 
