@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from hrnet_deploy import __version__
+from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import (
     EXIT_BUG,
     EXIT_INPUT,
@@ -95,7 +96,8 @@ def _run(words: list[str]) -> int:
         click.echo(_group.get_help(click.Context(_group, info_name=PROGRAM)))
         return EXIT_INPUT
     try:
-        result = _group.main(args=words, prog_name=PROGRAM, standalone_mode=False)
+        with stop_on_signal():
+            result = _group.main(args=words, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
@@ -109,9 +111,7 @@ def _run(words: list[str]) -> int:
             traceback.print_exc()
         return _report(error, as_json=as_json)
     except KeyboardInterrupt:
-        return _say(
-            InterruptedRun(PROGRAM, "interrupted", "Run the same command again"), as_json=as_json
-        )
+        return EXIT_SIGINT
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
