@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +64,12 @@ class Engine(ABC):
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
         """Run one batch of 1 to ``max_batch`` crops."""
 
+    def _infer_all(
+        self, batches: Iterable[NDArray[np.uint8]], *, heatmaps: bool
+    ) -> list[EngineOutput]:
+        """Run batches in order; a backend that overlaps one with the next does it here."""
+        return [self._infer(batch, heatmaps=heatmaps) for batch in batches]
+
     def _release(self) -> None:
         """Free what the backend holds; called once."""
 
@@ -77,10 +84,8 @@ class Engine(ABC):
         if count == 0:
             return _empty(self.spec, heatmaps)
         step = self.max_batch or count
-        parts = [
-            self._infer(crops_nhwc[start : start + step], heatmaps=heatmaps)
-            for start in range(0, count, step)
-        ]
+        batches = (crops_nhwc[start : start + step] for start in range(0, count, step))
+        parts = self._infer_all(batches, heatmaps=heatmaps)
         output = parts[0] if len(parts) == 1 else _joined(parts)
         self._check_output(output, count)
         return output
@@ -167,17 +172,23 @@ def _joined(parts: list[EngineOutput]) -> EngineOutput:
 _TO_CONVERT = "Pass a .onnx or .plan file; to convert a checkpoint: hrnet-deploy export"
 
 
-def load_engine(path: Subject, *, device: str = "cpu", threads: int | None = None) -> Engine:
-    """Load a ``.onnx`` (ONNX Runtime) file as an engine on ``device``.
+def load_engine(path: Subject, *, device: str | None = None, threads: int | None = None) -> Engine:
+    """Load a ``.onnx`` (ONNX Runtime) or ``.plan`` (TensorRT) file as an engine on ``device``.
 
-    ``device`` is "cpu" or "cuda[:N]": an engine that would run anywhere else than asked is an
-    EnvironmentFault. ``threads`` are the CPU threads, None for one per physical core.
+    ``device`` is "cpu" or "cuda[:N]", None for the CPU with ONNX and the first GPU with a plan:
+    an engine that would run anywhere else than asked is an error. ``threads`` are the CPU threads,
+    None for one per physical core.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
         from hrnet_deploy.engines.onnxruntime import load_onnx_engine
 
-        return load_onnx_engine(check_input_file(path), device=device, threads=threads)
+        file = check_input_file(path)
+        return load_onnx_engine(file, device=device or "cpu", threads=threads)
+    if suffix == ".plan":
+        from hrnet_deploy.engines.tensorrt import load_plan_engine
+
+        return load_plan_engine(check_input_file(path, what="plan"), device=device)
     if suffix in (".pth", ".pt", ".safetensors"):
         raise InputError(path, "is a checkpoint, not an engine", f"{_TO_CONVERT} {path}")
     raise InputError(path, f"has the unknown extension '{suffix}'", _TO_CONVERT)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.spec import METADATA_KEY, ModelSpec
 
 Field = tuple[int, int | memoryview]
 
@@ -57,6 +58,19 @@ def read_onnx_file(content: bytes, subject: Subject) -> OnnxFile:
         raise InputError(
             subject, f"is not a valid ONNX file ({kind})", "Export or download it again"
         ) from error
+
+
+def spec_of(file: OnnxFile, subject: Subject) -> ModelSpec:
+    """The spec in the file's metadata; InputError for a file that is not ours."""
+    text = file.metadata.get(METADATA_KEY)
+    if text is None:
+        inputs = ", ".join(file.inputs[:3]) or "none"
+        raise InputError(
+            subject,
+            f"was not written by hrnet-deploy export; its inputs are {inputs}",
+            f"A heatmap network can be taken over: hrnet-deploy adopt {subject} --recipe RECIPE",
+        )
+    return ModelSpec.from_json(text, source=subject)
 
 
 def _read(model: memoryview, subject: Subject) -> OnnxFile:

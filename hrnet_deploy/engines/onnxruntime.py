@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.engines.onnx_file import OnnxFile, read_onnx_file
+from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError, require
 from hrnet_deploy.files import sha256_bytes
 from hrnet_deploy.spec import (
     HEATMAPS_NAME,
     INPUT_NAME,
     KEYPOINTS_NAME,
-    METADATA_KEY,
     SCORES_NAME,
     ModelSpec,
 )
@@ -87,7 +86,7 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
         raise InputError("threads", f"is {threads}", "Give a number from 1 on")
     content = _read_bytes(path)
     file = read_onnx_file(content, path)
-    spec = _spec_of(file, path)
+    spec = spec_of(file, path)
     ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
     _check_device(ort, device, provider)
     session = _session(ort, content, path, provider, threads)
@@ -117,18 +116,6 @@ def _read_bytes(path: Path) -> bytes:
     except OSError as error:
         problem = f"cannot be read ({error.strerror or error})"
         raise InputError(path, problem, "Check that it is there and readable") from error
-
-
-def _spec_of(file: OnnxFile, path: Path) -> ModelSpec:
-    text = file.metadata.get(METADATA_KEY)
-    if text is None:
-        inputs = ", ".join(file.inputs[:3]) or "none"
-        raise InputError(
-            path,
-            f"was not written by hrnet-deploy export; its inputs are {inputs}",
-            f"A heatmap network can be taken over: hrnet-deploy adopt {path} --recipe RECIPE",
-        )
-    return ModelSpec.from_json(text, source=path)
 
 
 def _provider(device: str) -> tuple[str, dict[str, Any]]:

@@ -42,7 +42,7 @@ def _cubin(nvrtc: Any, program: Any, source: Path, compute_capability: tuple[int
         reason = lines[0] if lines else status.name
         problem = f"NVRTC cannot compile it for sm_{major}{minor} ({reason})"
         raise EnvironmentFault(source.name, problem, f"Update NVRTC: {_NVRTC_PACKAGE}")
-    cubin = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
+    cubin: bytes = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
     _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, cubin))
     return cubin
 

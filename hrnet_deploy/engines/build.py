@@ -1,0 +1,249 @@
+"""Build a TensorRT plan from an ONNX file's bytes: 8.6, 10 and 11 in one code path."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.cuda.device import Device
+from hrnet_deploy.engines.trt_module import TensorRT
+from hrnet_deploy.errors import DeployError, InputError, InterruptedRun, Subject
+from hrnet_deploy.spec import INPUT_NAME, ModelSpec
+
+OPSETS = {8: (9, 17), 10: (9, 24), 11: (9, 25)}
+"""Opsets that the parsers read, by major version (onnx-tensorrt, ``docs/operators.md``)."""
+
+MEBIBYTE = 1 << 20
+_JOIN_SECONDS = 0.2
+_CANCEL_SECONDS = 60.0
+
+_UNTYPED_LAYERS = ("ASSERTION", "CAST", "CONSTANT", "CONDITION", "SHAPE")
+"""Layers that compute nothing in floating point, or whose type is their purpose."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuiltPlan:
+    """A serialised plan; ``timing_cache`` is what the builder learnt."""
+
+    content: bytes
+    strongly_typed: bool
+    timing_cache: bytes
+
+
+def check_opset(opset: int, version: str, *, subject: Subject) -> None:
+    """Refuse an opset that this TensorRT does not read."""
+    low, high = OPSETS.get(int(version.split(".")[0]), (9, 17))
+    if not low <= opset <= high:
+        problem = f"has opset {opset}, TensorRT {version} reads {low} to {high}"
+        raise InputError(subject, problem, "Export the model again")
+
+
+def build_plan(
+    tensorrt: TensorRT,
+    onnx: bytes,
+    spec: ModelSpec,
+    settings: BuildSettings,
+    *,
+    subject: str,
+    timing_cache: bytes = b"",
+    progress: Progress | None = None,
+) -> BuiltPlan:
+    """Build a plan for ``onnx``, whose spec is ``spec``; ``subject`` is named in errors.
+
+    The types are those of the file. ``progress`` gets a line at the start of each phase (from 10
+    on). Ctrl-C raises InterruptedRun. Raises InputError where the parser refuses the file and
+    EnvironmentFault with TensorRT's last lines where the build fails.
+    """
+    cancelled = threading.Event()
+
+    def work() -> BuiltPlan:
+        with contextlib.closing(Device(tensorrt.gpu.index)) as device, device:
+            build = _Build(tensorrt, spec, settings, subject)
+            return build.run(onnx, timing_cache, cancelled, progress)
+
+    return _interruptible(work, cancelled, subject)
+
+
+class _Build:
+    """The objects of one build, in the order in which TensorRT wants them."""
+
+    def __init__(
+        self, tensorrt: TensorRT, spec: ModelSpec, settings: BuildSettings, subject: str
+    ) -> None:
+        self._tensorrt = tensorrt
+        self._trt = tensorrt.module
+        self._spec = spec
+        self._settings = settings
+        self._subject = subject
+        self._strongly_typed = hasattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+    def run(
+        self,
+        onnx: bytes,
+        timing_cache: bytes,
+        cancelled: threading.Event,
+        progress: Progress | None,
+    ) -> BuiltPlan:
+        trt = self._trt
+        builder = trt.Builder(self._tensorrt.log)
+        network = builder.create_network(self._network_flags())
+        parser = trt.OnnxParser(network, self._tensorrt.log)
+        if not parser.parse(onnx):
+            raise self._refused(parser)
+        config = builder.create_builder_config()
+        self._configure(config)
+        if not self._strongly_typed:
+            self._keep_types(network, config)
+        self._add_profile(builder, config)
+        cache = config.create_timing_cache(timing_cache)
+        if cache is None or not config.set_timing_cache(cache, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+        monitor = _monitor(trt, cancelled, progress)
+        if monitor is not None:
+            config.progress_monitor = monitor
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise self._failed()
+        learnt = bytes(config.get_timing_cache().serialize())
+        return BuiltPlan(bytes(plan), self._strongly_typed, learnt)
+
+    def _network_flags(self) -> int:
+        """Explicit batch where it still has a name, strong types where they exist."""
+        kinds = self._trt.NetworkDefinitionCreationFlag
+        names = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
+        return sum(1 << int(getattr(kinds, name)) for name in names if hasattr(kinds, name))
+
+    def _configure(self, config: Any) -> None:
+        trt, settings = self._trt, self._settings
+        config.builder_optimization_level = settings.level
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        # Without cuBLAS and cuDNN, which 8.6 would otherwise load: a network of convolutions
+        # gains nothing from them, and every version then chooses among the same kernels.
+        sources = (trt.TacticSource.EDGE_MASK_CONVOLUTIONS, trt.TacticSource.JIT_CONVOLUTIONS)
+        config.set_tactic_sources(sum(1 << int(source) for source in sources))
+        if settings.workspace_mb is not None:
+            limit = settings.workspace_mb * MEBIBYTE
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
+        if not settings.tf32:
+            config.clear_flag(trt.BuilderFlag.TF32)
+        if settings.version_compatible:
+            # The embedded lean runtime would be host code, which we never allow to run.
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+            config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+        if settings.hardware_compatibility != "none":
+            config.hardware_compatibility_level = self._compatibility_level()
+
+    def _compatibility_level(self) -> Any:
+        name = self._settings.hardware_compatibility.upper()
+        levels = self._trt.HardwareCompatibilityLevel
+        if not hasattr(levels, name):
+            problem = f"is {name.lower()}, which TensorRT {self._tensorrt.version} does not have"
+            raise InputError("--hardware-compatibility", problem, "Give ampere_plus or none")
+        return getattr(levels, name)
+
+    def _keep_types(self, network: Any, config: Any) -> None:
+        """TensorRT 8.6: every layer keeps the type that it has in the file."""
+        trt = self._trt
+        if self._spec.precision != "fp16":
+            return
+        config.set_flag(trt.BuilderFlag.FP16)
+        config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+        untyped = {getattr(trt.LayerType, n) for n in _UNTYPED_LAYERS if hasattr(trt.LayerType, n)}
+        for index in range(network.num_layers):
+            layer = network.get_layer(index)
+            if layer.type not in untyped:
+                self._pin_type(layer)
+
+    def _pin_type(self, layer: Any) -> None:
+        floating = (self._trt.DataType.FLOAT, self._trt.DataType.HALF)
+        kinds = [layer.get_output(index).dtype for index in range(layer.num_outputs)]
+        if kinds and kinds[0] in floating:
+            layer.precision = kinds[0]
+        for index, kind in enumerate(kinds):
+            if kind in floating:
+                layer.set_output_type(index, kind)
+
+    def _add_profile(self, builder: Any, config: Any) -> None:
+        if self._spec.static_batch is not None:
+            return
+        profile = self._settings.profile
+        shapes = [
+            (n, *self._spec.input_size_hw, 3) for n in (profile.min, profile.opt, profile.max)
+        ]
+        dimensions = builder.create_optimization_profile()
+        dimensions.set_shape(INPUT_NAME, *shapes)
+        if config.add_optimization_profile(dimensions) < 0:
+            raise self._failed("TensorRT refused the batch profile")
+
+    def _refused(self, parser: Any) -> DeployError:
+        errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
+        reason = " ".join((errors or ["no reason given"])[0].split())[:300]
+        problem = f"TensorRT {self._tensorrt.version} cannot read it ({reason})"
+        return InputError(self._subject, problem, "Export the model again")
+
+    def _failed(self, problem: str = "TensorRT built no plan") -> DeployError:
+        text = " ".join(self._tensorrt.log.errors).lower()
+        if "memory" in text and ("out of" in text or "insufficient" in text or "alloc" in text):
+            memory = self._tensorrt.gpu.memory_bytes / MEBIBYTE
+            problem = f"{problem} for want of GPU memory (this GPU has {memory:.0f} MiB)"
+            fix = "Free some GPU memory, or lower --max-batch or --workspace-mb"
+            return self._tensorrt.fault(self._subject, problem, fix)
+        return self._tensorrt.fault(self._subject, problem, "See the log for the whole story")
+
+
+def _monitor(trt: Any, cancelled: threading.Event, progress: Progress | None) -> Any:
+    """A progress monitor that also stops the build, None on 8.6, which has none."""
+    if not hasattr(trt, "IProgressMonitor"):
+        return None
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if progress is not None and parent_phase is None:
+                progress(f"{phase_name}: {num_steps} steps")
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return not cancelled.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+def _interruptible(
+    work: Callable[[], BuiltPlan], cancelled: threading.Event, subject: str
+) -> BuiltPlan:
+    """Run ``work`` beside the main thread, which alone hears Ctrl-C while C++ code runs."""
+    outcome: list[BuiltPlan | BaseException] = []
+
+    def target() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome.append(error)
+
+    thread = threading.Thread(target=target, name="tensorrt-build", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_JOIN_SECONDS)
+    except KeyboardInterrupt as stop:
+        cancelled.set()
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.join(_CANCEL_SECONDS)
+        raise InterruptedRun(
+            subject, "the build was interrupted, nothing was written", "Run the same command again"
+        ) from stop
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result

@@ -1,0 +1,385 @@
+"""TensorRT: runs a plan on one NVIDIA GPU.
+
+Two slots take turns: while one batch is computed, the next one is uploaded and the one before is
+downloaded, each on a stream of its own. Every batch size is replayed from a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
+from hrnet_deploy.engines.cuda.arrays import DeviceArray, device_array
+from hrnet_deploy.engines.cuda.device import Device
+from hrnet_deploy.engines.cuda.frames import CropCutter, Frame
+from hrnet_deploy.engines.manifest import (
+    Machine,
+    Manifest,
+    check_machine,
+    read_checked_plan,
+    read_manifest,
+)
+from hrnet_deploy.engines.trt_module import TensorRT, load_tensorrt
+from hrnet_deploy.engines.trt_slot import Replay, Slot, buckets, output_shapes
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.spec import INPUT_NAME, ModelSpec
+
+SLOTS = 2
+
+Tensor = tuple[str, str, tuple[int, ...]]
+"""Direction, type and shape."""
+
+_AGAIN = "Build the plan again"
+
+
+class Pending:
+    """A batch on its way; ``result`` waits for it."""
+
+    def __init__(self, engine: TensorRTEngine, count: int, heatmaps: bool) -> None:
+        self._engine = engine
+        self.count = count
+        self.heatmaps = heatmaps
+        self.output: EngineOutput | None = None
+        self.slot: Slot | None = None
+
+    def result(self) -> EngineOutput:
+        """The poses, in the order of the crops. Raises where the GPU failed or gave NaN."""
+        return self._engine.collect(self)
+
+
+class TensorRTEngine(Engine):
+    """A plan on one GPU. ``run`` as everywhere; ``submit`` and its kin return at once.
+
+    Not safe for concurrent calls; several engines in several threads are, on one GPU or many.
+    """
+
+    def __init__(
+        self,
+        tensorrt: TensorRT,
+        device: Device,
+        plan: Plan,
+        spec: ModelSpec,
+        info: EngineInfo,
+        *,
+        graphs: bool = True,
+    ) -> None:
+        super().__init__(spec, info, plan.max_batch)
+        self._tensorrt = tensorrt
+        self._device = device
+        self._plan: Plan | None = plan
+        self._graphs = graphs
+        self._cutter: CropCutter | None = None
+        self._turn = 0
+        self._buckets = buckets(plan.min_batch, plan.max_batch)
+        with device:
+            self._upload, self._compute, self._download = (device.stream() for _ in range(3))
+            self._slots = [Slot(device, spec, plan.max_batch) for _ in range(SLOTS)]
+            self._scratch = device.allocate(max(plan.scratch_bytes, 1))
+
+    def submit(self, crops_nhwc: NDArray[np.uint8] | Any, *, heatmaps: bool = False) -> Pending:
+        """Start a batch of 1 to ``max_batch`` crops (n, h, w, 3) uint8 BGR.
+
+        Crops on the GPU (``__cuda_array_interface__``) stay there.
+        """
+        on_device = device_array(crops_nhwc, name="crops_nhwc", ndim=4)
+        if on_device is None:
+            self._check(crops_nhwc, heatmaps)
+        else:
+            self._check_shape(on_device, heatmaps)
+        count = self._check_count(crops_nhwc.shape[0])
+        with self._device:
+            slot = self._next_slot()
+            if on_device is None:
+                slot.staging.array[:count] = crops_nhwc
+                size = count * slot.crop_bytes
+                self._device.upload(slot.crops, slot.staging.address, size, self._upload)
+            else:
+                self._copy_in(slot, on_device)
+                slot.borrowed = crops_nhwc
+            return self._start(slot, count, heatmaps)
+
+    def submit_frames(
+        self,
+        frames_bgr: Sequence[Frame],
+        image_to_input: NDArray[np.float64],
+        frame_of_crop: NDArray[np.integer],
+        *,
+        heatmaps: bool = False,
+    ) -> Pending:
+        """Start a batch of persons of many frames; the crops are cut on the GPU.
+
+        ``frames_bgr`` are arrays (H, W, 3) uint8 in host memory or on the GPU, of any sizes;
+        ``image_to_input`` (n, 2, 3) moves picture pixels to crop pixels, ``frame_of_crop`` (n,)
+        names each person's frame, -1 for a black crop. The crops are those of cv2.warpAffine of
+        OpenCV 4, bit for bit.
+        """
+        self._check_open(heatmaps)
+        count = self._check_count(len(frame_of_crop))
+        with self._device:
+            if self._cutter is None:
+                self._cutter = CropCutter(self._device)
+            slot = self._next_slot()
+            slot.borrowed = frames_bgr
+            records = slot.frames.send(frames_bgr, image_to_input, frame_of_crop, self._upload)
+            self._device.record(slot.uploaded, self._upload)
+            self._device.wait(self._compute, slot.uploaded)
+            size_wh = self.spec.input_size_wh
+            self._cutter.cut(*records, count, slot.crops, size_wh, self._compute)
+            return self._start(slot, count, heatmaps)
+
+    def collect(self, pending: Pending) -> EngineOutput:
+        """Wait for ``pending`` and check its result."""
+        output = self._fetch(pending) if pending.output is None else pending.output
+        self._check_output(output, pending.count)
+        return output
+
+    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
+        return self.submit(crops_nhwc, heatmaps=heatmaps).result()
+
+    def _infer_all(
+        self, batches: Iterable[NDArray[np.uint8]], *, heatmaps: bool
+    ) -> list[EngineOutput]:
+        """All batches, each uploaded while the one before it is computed."""
+        started = [self.submit(batch, heatmaps=heatmaps) for batch in batches]
+        return [pending.result() for pending in started]
+
+    def _next_slot(self) -> Slot:
+        """The slot whose turn it is; the batch that still lies in it is fetched first."""
+        slot = self._slots[self._turn]
+        self._turn = (self._turn + 1) % SLOTS
+        if isinstance(slot.owner, Pending):
+            self._fetch(slot.owner)
+        return slot
+
+    def _start(self, slot: Slot, count: int, heatmaps: bool) -> Pending:
+        """Enqueue everything that follows the upload."""
+        device = self._device
+        device.record(slot.uploaded, self._upload)
+        device.wait(self._compute, slot.uploaded)
+        self._execute(slot, next(size for size in self._buckets if size >= count))
+        device.record(slot.computed, self._compute)
+        device.wait(self._download, slot.computed)
+        slot.download(count, heatmaps=heatmaps, stream=self._download)
+        device.record(slot.done, self._download)
+        pending = Pending(self, count, heatmaps)
+        pending.slot, slot.owner = slot, pending
+        return pending
+
+    def _execute(self, slot: Slot, bucket: int) -> None:
+        """Replay the graph of ``bucket``; the first time run it as it is and capture it then."""
+        replay = slot.replays.get(bucket)
+        if replay is None:
+            replay = slot.replays[bucket] = Replay(self._new_context(slot, bucket))
+            self._enqueue(replay.context)
+            if self._graphs:
+                with self._device.capture(self._compute) as captured:
+                    self._enqueue(replay.context)
+                replay.graph = captured[0]
+        elif replay.graph is not None:
+            self._device.replay(replay.graph, self._compute)
+        else:
+            self._enqueue(replay.context)
+
+    def _new_context(self, slot: Slot, bucket: int) -> Any:
+        """A context for ``bucket`` crops with the slot's addresses; all share the scratch memory.
+
+        They may: everything runs on one stream, one after the other.
+        """
+        plan = self._opened()
+        context = plan.new_context()
+        if context is None:
+            raise self._failed("could not create an execution context")
+        plan.lend_memory(context, self._scratch)
+        shape = (bucket, *self.spec.input_size_hw, 3)
+        good = context.set_input_shape(INPUT_NAME, shape)
+        good = good and context.set_tensor_address(INPUT_NAME, slot.crops)
+        for name, address in slot.outputs.items():
+            good = good and context.set_tensor_address(name, address)
+        if not good or context.infer_shapes():
+            raise self._failed(f"refused a batch of {bucket}")
+        return context
+
+    def _enqueue(self, context: Any) -> None:
+        if not context.execute_async_v3(int(self._compute)):
+            raise self._failed("could not enqueue a batch")
+
+    def _failed(self, problem: str) -> Exception:
+        fix = "Run again; if it recurs, build the plan again"
+        return self._tensorrt.fault(self.info.path, f"TensorRT {problem}", fix)
+
+    def _copy_in(self, slot: Slot, crops: DeviceArray) -> None:
+        """Copy a batch that lies on the GPU into the slot, after whoever writes it."""
+        if crops.stream is not None:
+            self._device.record(slot.uploaded, crops.stream)
+            self._device.wait(self._upload, slot.uploaded)
+        size = crops.shape[0] * slot.crop_bytes
+        self._device.copy(slot.crops, crops.address, size, self._upload)
+
+    def _fetch(self, pending: Pending) -> EngineOutput:
+        """Wait for a batch and copy its results out of its slot."""
+        slot = pending.slot
+        if slot is None or self._closed:
+            raise InputError(self.info.path, "engine is closed", "Load it again")
+        with self._device:
+            self._device.synchronize(slot.done)
+        pending.output = slot.results(pending.count, heatmaps=pending.heatmaps)
+        pending.slot = slot.owner = slot.borrowed = None
+        return pending.output
+
+    def _check_open(self, heatmaps: bool) -> None:
+        """The base class's checks, for input that is no array of crops."""
+        self._check(np.empty((0, *self.spec.input_size_hw, 3), np.uint8), heatmaps)
+
+    def _check_shape(self, crops: DeviceArray, heatmaps: bool) -> None:
+        self._check_open(heatmaps)
+        if crops.shape[1:] != (*self.spec.input_size_hw, 3):
+            problem = f"expected (N, {', '.join(map(str, self.spec.input_size_hw))}, 3) uint8"
+            raise InputError("crops_nhwc", f"{problem}, got {crops.shape}", "Cut other crops")
+
+    def _check_count(self, count: int) -> int:
+        if not 1 <= count <= (self.max_batch or count):
+            problem = f"has {count} crops, one batch takes 1 to {self.max_batch}"
+            raise InputError("crops", problem, "Split them, or call run")
+        return count
+
+    def _opened(self) -> Plan:
+        if self._plan is None:
+            raise InputError(self.info.path, "engine is closed", "Load it again")
+        return self._plan
+
+    def _release(self) -> None:
+        """Contexts before the engine, the engine before the runtime, memory last."""
+        with self._device:
+            for slot in self._slots:
+                slot.replays.clear()
+            self._plan = None
+        self._device.close()
+
+
+class Plan:
+    """A deserialised plan: the engine, with the runtime that it needs to live."""
+
+    def __init__(self, tensorrt: TensorRT, content: bytes, path: Path, spec: ModelSpec) -> None:
+        trt = tensorrt.module
+        self._trt = trt
+        self._runtime = trt.Runtime(tensorrt.log)
+        self._engine = self._runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
+            raise tensorrt.fault(str(path), "TensorRT cannot load it", _AGAIN)
+        check_tensors(trt, self._engine, spec, path)
+        fixed = int(self._engine.get_tensor_shape(INPUT_NAME)[0])
+        if fixed > 0:
+            self.min_batch = self.max_batch = fixed
+        else:
+            smallest, _, largest = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
+            self.min_batch, self.max_batch = int(smallest[0]), int(largest[0])
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Device memory that one running context needs."""
+        if hasattr(self._engine, "device_memory_size_v2"):
+            return int(self._engine.device_memory_size_v2)
+        return int(self._engine.device_memory_size)
+
+    def new_context(self) -> Any:
+        """An execution context without memory of its own."""
+        if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
+            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            return self._engine.create_execution_context(strategy)
+        return self._engine.create_execution_context_without_device_memory()
+
+    def lend_memory(self, context: Any, address: int) -> None:
+        """Give ``context`` the ``scratch_bytes`` of device memory at ``address`` to work in."""
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(address, self.scratch_bytes)
+        else:
+            context.device_memory = address
+
+    def layer_report(self) -> str:
+        """The inspector's JSON about every layer."""
+        inspector = self._engine.create_engine_inspector()
+        report: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        return report
+
+
+def check_tensors(trt: Any, engine: Any, spec: ModelSpec, path: Path) -> None:
+    """Refuse a plan whose tensors are not those of its spec: names, directions, types, shapes."""
+    expected: dict[str, Tensor] = {
+        INPUT_NAME: ("INPUT", "UINT8", (-1, *spec.input_size_hw, 3)),
+    }
+    for name, shape in output_shapes(spec).items():
+        expected[name] = ("OUTPUT", "FLOAT", (-1, *shape))
+    found: dict[str, Tensor] = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        shape = tuple(int(side) for side in engine.get_tensor_shape(name))
+        # The batch is -1 where it is dynamic, a number where the profile leaves one size.
+        found[name] = (
+            engine.get_tensor_mode(name).name,
+            engine.get_tensor_dtype(name).name,
+            (-1, *shape[1:]),
+        )
+    if found != expected:
+        problem = f"its tensors are {_words(found)}, expected {_words(expected)}"
+        raise InputError(path, problem, _AGAIN)
+
+
+def _words(tensors: dict[str, Tensor]) -> str:
+    return ", ".join(
+        f"{name} {mode.lower()} {kind.lower()} {shape}"
+        for name, (mode, kind, shape) in sorted(tensors.items())
+    )
+
+
+def device_index(device: str | None) -> int:
+    """0 for "cuda" and None, N for "cuda:N"; a plan runs nowhere else (InputError)."""
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", device or "cuda")
+    if match is None:
+        problem = f"is '{device}', a .plan runs on an NVIDIA GPU"
+        raise InputError("device", problem, "Give cuda or cuda:N, or the .onnx file for the CPU")
+    return int(match[1] or 0)
+
+
+def load_plan_engine(
+    path: Path, *, device: str | None = None, graphs: bool = True
+) -> TensorRTEngine:
+    """Load a plan that ``hrnet-deploy build`` made, once its manifest says that it fits.
+
+    The order matters: manifest, GPU and TensorRT, hash, and only then the plan itself. With
+    ``graphs=False`` every batch is enqueued anew instead of replayed.
+    """
+    manifest = read_manifest(path)
+    index = device_index(device)
+    tensorrt = load_tensorrt(index, subject=str(path))
+    gpu = tensorrt.gpu
+    check_machine(path, manifest, Machine(gpu.name, gpu.compute_capability, tensorrt.version))
+    content = read_checked_plan(path, manifest)
+    return open_plan(content, path, manifest, tensorrt, graphs=graphs)
+
+
+def open_plan(
+    content: bytes, path: Path, manifest: Manifest, tensorrt: TensorRT, *, graphs: bool = True
+) -> TensorRTEngine:
+    """An engine of plan bytes that were checked, or built a moment ago."""
+    device = Device(tensorrt.gpu.index)
+    try:
+        with device:
+            plan = Plan(tensorrt, content, path, manifest.spec)
+        info = EngineInfo(
+            backend="tensorrt",
+            device=device.name,
+            path=str(path),
+            sha256=manifest.plan_sha256,
+            precision=manifest.precision,
+            versions={"tensorrt": tensorrt.version, "cuda": manifest.cuda},
+        )
+        return TensorRTEngine(tensorrt, device, plan, manifest.spec, info, graphs=graphs)
+    except BaseException:
+        device.close()
+        raise

@@ -1,0 +1,83 @@
+"""The TensorRT module: imported only after CUDA was probed, with its log kept for our errors."""
+
+from __future__ import annotations
+
+from collections import deque
+from types import ModuleType
+from typing import Any
+
+from hrnet_deploy.engines.cuda.probe import Gpu, require_gpu
+from hrnet_deploy.errors import EnvironmentFault, require
+
+SUPPORTED = ((8, 6), (11, 999))
+"""Oldest and newest (major, minor) that the code was written for."""
+
+MODULE = "tensorrt"
+KEPT_LINES = 5
+
+_INSTALL = (
+    "pip install tensorrt (11, CUDA 13), 'tensorrt<11' (10), or 'tensorrt==8.6.1' on older systems"
+)
+
+
+class TensorRT:
+    """The module, its version and its log, for a GPU that is known to work."""
+
+    def __init__(self, module: ModuleType, gpu: Gpu) -> None:
+        self.module: Any = module
+        self.gpu = gpu
+        self.version: str = module.__version__
+        self.log = _log(module)
+
+    @property
+    def major(self) -> int:
+        """8, 10 or 11."""
+        return int(self.version.split(".")[0])
+
+    def fault(self, subject: str, problem: str, fix: str) -> EnvironmentFault:
+        """An error with the last lines that TensorRT logged."""
+        lines = "; ".join(self.log.errors) or "TensorRT logged no reason"
+        return EnvironmentFault(subject, f"{problem} ({lines})", fix)
+
+
+def load_tensorrt(device_index: int, *, subject: str) -> TensorRT:
+    """TensorRT for GPU ``device_index``.
+
+    The GPU is asked for first, without TensorRT, because 8.6 crashes where there is none. Raises
+    EnvironmentFault for no GPU, no TensorRT and a version that is not supported.
+    """
+    gpu = require_gpu(device_index, subject=subject)
+    try:
+        module = require(MODULE, extra="tensorrt", purpose=subject)
+    except OSError as error:  # a CUDA library that the module loads by itself
+        raise EnvironmentFault(subject, f"TensorRT cannot be loaded ({error})", _INSTALL) from error
+    check_version(getattr(module, "__version__", "unknown"), subject=subject)
+    return TensorRT(module, gpu)
+
+
+def check_version(version: str, *, subject: str) -> None:
+    """Refuse a TensorRT outside of 8.6 to 11.x."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    low, high = SUPPORTED
+    if len(numbers) < 2 or not low <= numbers <= high:
+        problem = f"TensorRT {version} is installed, 8.6 to 11.x is supported"
+        raise EnvironmentFault(subject, problem, _INSTALL)
+
+
+def _log(trt: Any) -> Any:
+    """A logger that keeps the last errors and passes every line on to ``listener``."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: deque[str] = deque(maxlen=KEPT_LINES)
+            self.listener: Any = None
+
+        def log(self, severity: Any, msg: str) -> None:
+            line = " ".join(str(msg).split())
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.errors.append(line)
+            if self.listener is not None:
+                self.listener(severity.name, line)
+
+    return Log()
