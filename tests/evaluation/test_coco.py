@@ -69,7 +69,7 @@ def test_instances_file(world: World) -> None:
         for entry in world.content["annotations"]
     ]
     path = world.rewrite(annotations=annotations, categories=[{"id": 1, "name": "person"}])
-    with pytest.raises(InputError, match="has no 'keypoints'; use person_keypoints_val2017.json"):
+    with pytest.raises(InputError, match=r"has no 'keypoints'; use person_keypoints_val2017\.json"):
         read(path)
 
 
@@ -149,7 +149,9 @@ def test_other_categories_are_left_alone(world: World) -> None:
 
 
 def test_all_categories_where_none_is_a_person(world: World) -> None:
-    cat, dog = ({"id": i, "name": name, "keypoints": list(NAMES)} for i, name in ((7, "cat"), (9, "dog")))
+    cat, dog = (
+        {"id": i, "name": name, "keypoints": list(NAMES)} for i, name in ((7, "cat"), (9, "dog"))
+    )
     annotations = [
         {**entry, "category_id": 7 if index % 2 else 9}
         for index, entry in enumerate(world.content["annotations"])

@@ -45,7 +45,9 @@ def test_real_predictions_that_nobody_here_made(shared: Path) -> None:
     assert {name: round(stats[name] or 0, 4) for name in expected} == expected
 
 
-def person(image_id: int = 1, shift: float = 0, size: float = 100, **changes: Any) -> dict[str, Any]:
+def person(
+    image_id: int = 1, shift: float = 0, size: float = 100, **changes: Any
+) -> dict[str, Any]:
     points = [(10.0, 20.0), (10 + size, 20.0), (10.0, 20 + size)]
     entry = {
         "image_id": image_id,
@@ -61,9 +63,7 @@ def person(image_id: int = 1, shift: float = 0, size: float = 100, **changes: An
 
 
 def stats(truth: list[Any], found: list[Any], images: tuple[int, ...] = (1,)) -> dict[str, Any]:
-    return coco_stats(
-        truth, found, image_ids=images, category_ids=(1,), sigmas=(0.1, 0.1, 0.1)
-    )
+    return coco_stats(truth, found, image_ids=images, category_ids=(1,), sigmas=(0.1, 0.1, 0.1))
 
 
 def test_perfect_poses_of_large_persons() -> None:

@@ -32,7 +32,9 @@ def check_golden(path: Path, expected_cases: int) -> None:
     assert len(known) == expected_cases
     for case in known:
         args = (case["keypoints"], case["score"], case["area"], SIGMAS)
-        first = oks_matrix(case["keypoints"][:1], case["keypoints"], case["area"][:1], case["area"], SIGMAS)
+        first = oks_matrix(
+            case["keypoints"][:1], case["keypoints"], case["area"][:1], case["area"], SIGMAS
+        )
         np.testing.assert_allclose(first[0], case["oks_to_first"], rtol=1e-12)
         np.testing.assert_array_equal(suppress(*args, kind="hard"), case["keep_oks_0.9"])
         np.testing.assert_array_equal(suppress(*args, kind="soft"), case["keep_soft_0.9"])

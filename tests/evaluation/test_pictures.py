@@ -66,7 +66,9 @@ def test_none_of_the_images(tmp_path: Path) -> None:
 def test_some_missing(tmp_path: Path) -> None:
     touch(tmp_path, "0.jpg")
     known = listed(*(f"{i}.jpg" for i in range(6)))
-    with pytest.raises(InputError, match=r"5 of 6 images are missing: 1\.jpg, 2\.jpg, 3\.jpg and 2 more"):
+    with pytest.raises(
+        InputError, match=r"5 of 6 images are missing: 1\.jpg, 2\.jpg, 3\.jpg and 2 more"
+    ):
         find(tmp_path, known)
     assert find(tmp_path, known, allow_missing=True) == {1: "0.jpg"}
 
