@@ -58,7 +58,9 @@ _GROWING_CODECS = {"hex", "base64", "uu", "quopri", "quotedprintable"}
 
 _STRING_OPCODES = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING"}
 _STRING_OPCODES |= {"BINSTRING", "SHORT_BINSTRING"}
-_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg", "commands": "subprocess"}
+"""Protocol 2 writes some modules under their names of Python 2."""
+
 _WHOLE_MODEL = re.compile(r"torch\.nn\.(modules|quantized|intrinsic)\.|torch\.fx\.")
 
 

@@ -20,6 +20,9 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, ``torch.compile`` and training wrappers put before every name."""
 
 _COUNTER = "num_batches_tracked"
+_OUTER_KERNELS = ("conv1.weight", "conv2.weight", "layer1.0.conv1.weight", "final_layer.weight")
+"""The convolutions around the stages, without which there is nothing to recognise."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -100,11 +103,13 @@ def architecture_of(path: Subject, shapes: Shapes) -> HRNetArchitecture:
     """
     from hrnet_deploy.export.hrnet import HRNetArchitecture, published_architecture
 
-    required = ("conv1.weight", "conv2.weight", "layer1.0.conv1.weight", "final_layer.weight")
     stages = _stages(shapes)
-    if any(not _is_kernel(shapes.get(name)) for name in required) or not stages:
+    if not stages:
         reference = expected_shapes(published_architecture(32, 17))
         raise _another_network(path, shapes, [key for key in reference if key not in shapes])
+    absent = [name for name in _OUTER_KERNELS if not _is_kernel(shapes.get(name))]
+    if absent:
+        raise _another_network(path, shapes, absent)
     joints, _, kernel, _ = shapes["final_layer.weight"]
     architecture = HRNetArchitecture(
         joints=joints,
