@@ -9,6 +9,7 @@ import click
 
 from hrnet_deploy.cli.options import print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
+from hrnet_deploy.cli.published import published_figures
 from hrnet_deploy.cli.signals import again, stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE, InterruptedRun, printable
 
@@ -132,11 +133,12 @@ def command(
                 signal_number=interrupted.signal_number,
             ) from None
     gates = _failed_gates(facts, min_ap)
+    published = published_figures(facts)
     if as_json:
         files = {"result": str(job.output), "detections": str(detections_path(job.output))}
-        print_json({**facts, "files": files, "failed": gates})
+        print_json({**facts, "published": published, "files": files, "failed": gates})
     else:
-        _print_table(facts, f"{engine_path.name} on {annotations.name}")
+        _print_table(facts, published, f"{engine_path.name} on {annotations.name}")
     for line in [*(f"note: {note}" for note in facts["notes"]), *(f"failed: {g}" for g in gates)]:
         say(line)
     if gates:
@@ -161,16 +163,20 @@ def _failed_gates(facts: dict[str, Any], min_ap: float | None) -> list[str]:
 COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 
 
-def _print_table(facts: dict[str, Any], title: str) -> None:
+def _print_table(facts: dict[str, Any], published: dict[str, Any] | None, title: str) -> None:
     from rich.table import Table
 
     label = "" if facts["label"] == "full" else f"\n{facts['label']}"
     counts = facts["counts"]
     table = Table(title=printable(title) + label, caption=_caption(counts))
+    table.add_column()
     for name in COLUMNS:
         table.add_column(name, justify="right")
-    values = [facts[name] for name in COLUMNS]
-    table.add_row(*("n/a" if value is None else f"{value:.4f}" for value in values))
+    measured = [facts[name] for name in COLUMNS]
+    table.add_row("measured", *("n/a" if v is None else f"{v:.4f}" for v in measured))
+    if published is not None:
+        known = [published["figures"].get(name) for name in COLUMNS]
+        table.add_row("published", *("" if v is None else f"{v:.3f}" for v in known))
     print_table(table)
 
 

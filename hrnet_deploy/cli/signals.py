@@ -53,7 +53,9 @@ def stop_on_signal() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    former = {number: signal.signal(number, request.on_signal) for number in _SIGNALS}
+    # A signal that was ignored from the start (a job in the background) stays ignored.
+    handled = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    former = {number: signal.signal(number, request.on_signal) for number in handled}
     try:
         yield request
     finally:

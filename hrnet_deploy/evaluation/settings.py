@@ -80,6 +80,7 @@ def fingerprint(
             "device": info.device,
             "precision": info.precision,
             "flip_test": engine.spec.flip_test,
+            "recipe": engine.spec.recipe,
             "versions": dict(sorted(info.versions.items())),
         },
         "data": {
