@@ -43,6 +43,8 @@ def sniff(path: Subject) -> Format:
     empty, an HTML page of a download site, a Git LFS pointer, ONNX, a picture, an archive.
     """
     file = check_input_file(path, what=".pth checkpoint")
+    if not file.is_file():
+        raise not_a_checkpoint(path, " (not a regular file)")
     size = file.stat().st_size
     with file.open("rb") as stream:
         head = stream.read(HEAD_BYTES)

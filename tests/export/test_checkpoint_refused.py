@@ -90,6 +90,11 @@ def test_missing_and_directory(tmp_path: Path) -> None:
     assert "is a directory. Give the path of a .pth checkpoint." in refusal(tmp_path)
 
 
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_devices_are_not_read() -> None:
+    assert "(not a regular file)" in refusal(Path("/dev/zero"))
+
+
 def test_other_files_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
     import subprocess
 
