@@ -157,9 +157,12 @@ def _session(
         providers.append("CPUExecutionProvider")
     try:
         # Its fallback would print to stdout, and go over to the CPU in the middle of a run.
-        return ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except _failures() as error:
         raise _load_fault(path, error) from error
+    if getattr(session, "_model_bytes", None) is not None:
+        session._model_bytes = None  # kept only to make the session anew on another provider
+    return session
 
 
 def _failures() -> tuple[type[BaseException], ...]:

@@ -18,6 +18,9 @@ from hrnet_deploy.runtime.geometry import UNIT_PX, CropGeometry
 KEYPOINT_THRESHOLD = 0.2
 """Keypoints scored lower do not count for a person's score (official HRNet, ``in_vis_thre``)."""
 
+FIXED_POINT_REACH = 2**20
+"""``cv2.warpAffine`` counts in 1/1024 px in 32 bits; half of their range is kept as a margin."""
+
 
 @dataclass(frozen=True, eq=False)
 class Poses:
@@ -178,7 +181,7 @@ def crop_into(
     if not crops_nhwc.flags.c_contiguous:  # OpenCV would write into a copy of its own
         raise InputError("crops_nhwc", "is not contiguous", "Give a batch in memory order")
     height, width = image_bgr.shape[:2]
-    outside = _misses(geometry, (width, height))
+    outside = _out_of_reach(geometry, (width, height))
     for affine, crop, empty in zip(geometry.image_to_input, crops_nhwc, outside, strict=True):
         if empty:
             crop[...] = 0
@@ -188,14 +191,16 @@ def crop_into(
             )
 
 
-def _misses(geometry: CropGeometry, image_size_wh: tuple[int, int]) -> NDArray[np.bool_]:
-    """Crops (N,) that lie wholly outside; far away OpenCV's fixed-point numbers would overflow.
+def _out_of_reach(geometry: CropGeometry, image_size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+    """Crops (N,) wholly outside of the picture and so far away that OpenCV would miscount.
 
-    A box without extent is not among them: its crop has the colour of the first pixel, as in the
-    official evaluation.
+    Nearer ones are left to OpenCV, which fills them with black, and boxes without extent too,
+    whose crops have the colour of the first pixel: both as in the official evaluation.
     """
-    half = np.abs(geometry.scale.astype(np.float64)) * (UNIT_PX / 2) + 2.0
+    half = np.abs(geometry.scale) * np.float32(UNIT_PX / 2)
+    if (np.abs(geometry.center) + half).max(initial=0) < FIXED_POINT_REACH:
+        return np.zeros(len(geometry), np.bool_)
     low, high = geometry.center - half, geometry.center + half
-    away = ((high < 0) | (low > np.asarray(image_size_wh))).any(axis=1)
-    missing: NDArray[np.bool_] = away & (geometry.scale != 0).any(axis=1)
-    return missing
+    away: NDArray[np.bool_] = np.any((high < 0) | (low > np.asarray(image_size_wh)), axis=1)
+    extended: NDArray[np.bool_] = np.any(geometry.scale != 0, axis=1)
+    return away & extended
