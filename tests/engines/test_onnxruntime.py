@@ -500,7 +500,7 @@ def test_many_runs_hold_on_to_nothing(small_onnx: Path, small: ModuleType) -> No
             for batch in batches:
                 engine.run(batch)
         before, files = resident_mib(), open_files()
-        for _ in range(100):
+        for _ in range(60):
             for batch in batches:
                 engine.run(batch)
         assert resident_mib() - before < 50
@@ -519,6 +519,6 @@ def test_many_engines_leave_nothing_behind(small_onnx: Path, small: ModuleType) 
 
     cycle(10)
     before, files = resident_mib(), open_files()
-    cycle(60)
+    cycle(40)
     assert resident_mib() - before < 20
     assert open_files() == files

@@ -277,10 +277,10 @@ def test_memory_depends_on_neither_persons_nor_pictures(tiny: ModuleType) -> Non
         tracemalloc.stop()
         return most
 
-    crowd = peak(iter([job(1, 10_000)]))
+    crowd = peak(iter([job(1, 5_000)]))
     crops = 32 * 64 * 48 * 3
-    assert crowd < (stream.BATCHES_AHEAD + 2) * crops + 4e6  # all crops at once: 92 MB
-    few, many = (peak(job(number, 1) for number in range(count)) for count in (200, 1600))
+    assert crowd < (stream.BATCHES_AHEAD + 2) * crops + 4e6  # all crops at once: 46 MB
+    few, many = (peak(job(number, 1) for number in range(count)) for count in (200, 1000))
     assert many < few + 1e6
 
 
