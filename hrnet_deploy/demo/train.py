@@ -74,7 +74,7 @@ def learning_rate(progress: float) -> float:
 
 
 def heatmap_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean square error over the joints that carry a label."""
+    """Mean square error over the joints whose weight is not 0."""
     return (((heatmaps - targets) ** 2).mean(dim=(2, 3)) * weights).mean()
 
 
