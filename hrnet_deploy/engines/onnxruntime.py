@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
+from hrnet_deploy.engines.signature import TensorType, check_signature, read_engine_file
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError, require
 from hrnet_deploy.files import sha256_bytes
 from hrnet_deploy.spec import (
@@ -25,9 +25,6 @@ from hrnet_deploy.spec import (
 
 MAX_PIXELS_PER_RUN = 32 * 256 * 192
 """A dynamic graph on the CPU is run on so much at once: more is not faster, only larger."""
-
-MAX_MODEL_BYTES = (2 << 30) - 1
-"""The limit of the file format itself (protobuf)."""
 
 _AGAIN = "Export the model again"
 _FATAL_ONLY = 4
@@ -84,9 +81,7 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
     provider = _provider(device)
     if threads is not None and threads < 1:
         raise InputError("threads", f"is {threads}", "Give a number from 1 on")
-    content = _read_bytes(path)
-    file = read_onnx_file(content, path)
-    spec = spec_of(file, path)
+    content, spec = read_engine_file(path)
     ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
     _check_device(ort, device, provider)
     session = _session(ort, content, path, provider, threads)
@@ -96,7 +91,7 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
             f"is {device}, but ONNX Runtime would run on {session.get_providers()[0]}",
             "Check the CUDA and cuDNN libraries, or ask for the device cpu",
         )
-    _check_signature(session, spec, path)
+    check_signature(_values(session.get_inputs()), _values(session.get_outputs()), spec, path)
     info = EngineInfo(
         backend="onnxruntime",
         device="cpu" if device == "cpu" else f"cuda:{provider[1]['device_id']}",
@@ -106,16 +101,6 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
         versions={"onnxruntime": ort.__version__},
     )
     return OnnxRuntimeEngine(session, spec, info)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_MODEL_BYTES:
-            raise InputError(path, "is not a valid ONNX file (above 2 GB)", _AGAIN)
-        return path.read_bytes()
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror or error})"
-        raise InputError(path, problem, "Check that it is there and readable") from error
 
 
 def _provider(device: str) -> tuple[str, dict[str, Any]]:
@@ -210,39 +195,10 @@ def _run_fault(path: str, error: BaseException) -> DeployError:
     return EnvironmentFault(path, f"ONNX Runtime failed ({_first_line(error)})", "Run it again")
 
 
-def _check_signature(session: Any, spec: ModelSpec, path: Path) -> None:
-    """The graph's inputs and outputs are those of its spec: names, types and shapes."""
-    batch, joints = spec.static_batch, spec.joints
-    wanted_inputs = {INPUT_NAME: ("tensor(uint8)", [batch, *spec.input_size_hw, 3])}
-    wanted_outputs = {
-        KEYPOINTS_NAME: ("tensor(float)", [batch, joints, 2]),
-        SCORES_NAME: ("tensor(float)", [batch, joints]),
-    }
-    if spec.has_heatmaps:
-        shape = [batch, joints, *spec.heatmap_size_hw]
-        wanted_outputs[HEATMAPS_NAME] = ("tensor(float)", shape)
-    _check_values("inputs", session.get_inputs(), wanted_inputs, path)
-    _check_values("outputs", session.get_outputs(), wanted_outputs, path)
-
-
-def _check_values(
-    side: str, values: list[Any], wanted: dict[str, tuple[str, list[int | None]]], path: Path
-) -> None:
-    """Compare names, types and shapes; a free dimension is spelled as a name or None."""
-    got = {value.name: (value.type, _shape(value.shape)) for value in values}
-    if set(got) != set(wanted):
-        problem = f"its {side} are {', '.join(sorted(got))}, expected {', '.join(sorted(wanted))}"
-        raise InputError(path, problem, _AGAIN)
-    for name, expected in wanted.items():
-        if got[name] != expected:
-            problem = f"its {side[:-1]} {name} is {_words(got[name])}, expected {_words(expected)}"
-            raise InputError(path, problem, _AGAIN)
+def _values(values: list[Any]) -> dict[str, TensorType]:
+    """Element type and shape of each input or output, free dimensions as None."""
+    return {v.name: (v.type, _shape(v.shape)) for v in values}
 
 
 def _shape(shape: list[Any]) -> list[int | None]:
     return [size if isinstance(size, int) else None for size in shape]
-
-
-def _words(value: tuple[str, list[int | None]]) -> str:
-    shape = ", ".join("N" if size is None else str(size) for size in value[1])
-    return f"{value[0]} ({shape})"
