@@ -54,7 +54,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Crops at a time.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda[:N].")
+@click.option("--device", help="cpu or cuda[:N]. Default: cpu for .onnx, cuda for .plan.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 @click.option(
     "--max-pixels",
@@ -80,7 +80,7 @@ def command(
     score_threshold: float,
     limit: int | None,
     batch: int,
-    device: str,
+    device: str | None,
     threads: int | None,
     max_pixels: float,
     min_ap: float | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hrnet_deploy.errors import DeployError
+from hrnet_deploy.errors import InputError
 
 VAL2017_IMAGES = 5000
 _FIGURES = {"AP": "ap", "AP50": "ap50", "AP75": "ap75", "AR": "ar"}
@@ -31,7 +31,7 @@ def published_figures(facts: dict[str, Any]) -> dict[str, Any] | None:
 
     try:
         recipe = load_recipe(name)
-    except DeployError:
+    except InputError:
         return None
     boxes = f"{made['data']['boxes'].replace(' ', '_')}_boxes"
     figures = {

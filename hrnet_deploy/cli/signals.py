@@ -28,12 +28,14 @@ class StopRequest:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within, the first signal only sets ``number``; outside it raises InterruptedRun."""
+        """Within, the first signal only sets ``number``; afterwards it raises InterruptedRun."""
         self._deferring = True
         try:
             yield
         finally:
             self._deferring = False
+        if self.number is not None:
+            raise self._interrupted(self.number)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The handler; it writes without Python's buffers, which the signal may have caught."""
@@ -41,9 +43,14 @@ class StopRequest:
             os._exit(128 + number)
         self.number = number
         if not self._deferring:
-            raise InterruptedRun("interrupted", "nothing is lost", again(), signal_number=number)
+            raise self._interrupted(number)
         with contextlib.suppress(OSError):
             os.write(2, b"\nstopping after this batch; once more stops at once\n")
+
+    def _interrupted(self, number: int) -> InterruptedRun:
+        return InterruptedRun(
+            "interrupted", "what was finished is kept", again(), signal_number=number
+        )
 
 
 @contextlib.contextmanager

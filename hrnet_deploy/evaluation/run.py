@@ -141,14 +141,20 @@ def prepare(
     )
 
 
-def run(
+def run(plan: EvalPlan, journal: Journal | None, *, progress: Progress | None = None) -> EvalResult:
+    """Infer what the journal does not hold yet, then measure."""
+    poses, skipped = infer(plan, journal, progress=progress)
+    return measure(plan, poses, skipped)
+
+
+def infer(
     plan: EvalPlan,
     journal: Journal | None,
     *,
     progress: Progress | None = None,
     stop: StopSignal = lambda: None,
-) -> EvalResult:
-    """Infer what the journal does not hold yet, then measure.
+) -> tuple[dict[int, NDArray[np.float32]], list[SkippedImage]]:
+    """Poses (n, K, 3) by image id, those of the journal included, and what had to be left out.
 
     ``stop`` is asked before each batch: a signal ends the run with InterruptedRun after the batch
     that was at work. Faults of the machine say how to go on.
@@ -166,7 +172,7 @@ def run(
     finally:
         if journal:
             journal.flush()
-    return measure(plan, poses, plan.missing + skipped)
+    return poses, plan.missing + skipped
 
 
 def _infer(

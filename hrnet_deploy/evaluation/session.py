@@ -11,8 +11,8 @@ from typing import Any
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.journal import Journal
-from hrnet_deploy.evaluation.result import detections_path, read_finished, write_result
-from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, prepare, run
+from hrnet_deploy.evaluation.result import detections_path, measure, read_finished, write_result
+from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, prepare
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import check_input_file, check_output_file
 
@@ -32,7 +32,7 @@ class EvalJob:
     images: Path
     output: Path
     boxes: Path | None = None
-    device: str = "cpu"
+    device: str | None = None
     threads: int | None = None
     flip: bool | None = None
     fresh: bool = False
@@ -103,7 +103,8 @@ def _evaluate(
         if journal.finished:
             say(f"{job.journal}: going on after {len(journal.finished)} of {len(plan.jobs)} images")
         with working():
-            result = run(plan, journal, progress=progress, stop=stop)
+            poses, skipped = infer(plan, journal, progress=progress, stop=stop)
+        result = measure(plan, poses, skipped)
         write_result(result, job.output)
         if not result.skipped:
             journal.remove()

@@ -376,9 +376,7 @@ def test_a_signal_finishes_the_batch_and_says_how_to_go_on(
 def test_a_second_signal_stops_at_once(make: Callable[[int], Command]) -> None:
     command = make(40)
     process = command.start("--batch", "1", delay=3)
-    deadline = time.monotonic() + 60
-    while not command.journal.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    command.wait_for_lines(1, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -387,6 +385,29 @@ def test_a_second_signal_stops_at_once(make: Callable[[int], Command]) -> None:
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert time.monotonic() - begin < 1.5, "the batch would take three seconds"
+
+
+def test_progress_where_somebody_watches(make: Callable[[int], Command]) -> None:
+    """With a terminal as stderr a bar shows persons and the time left; stdout stays the same."""
+    command = make(24)
+    quiet = command("--json")
+    assert "time left" not in quiet.stderr
+    watcher, terminal = os.openpty()
+    with os.fdopen(watcher, "rb", buffering=0) as screen, os.fdopen(terminal, "wb") as stderr:
+        done = subprocess.run(
+            [sys.executable, "-m", "hrnet_deploy", *command.words("--json", "--fresh")],
+            cwd=command.folder,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, "TERM": "xterm"},
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        shown = screen.read(100_000)
+    assert done.stdout == quiet.stdout
+    assert b"36/36" in shown
+    assert b"time left" in shown
 
 
 def limit_file_size(size: int) -> Callable[[], None]:

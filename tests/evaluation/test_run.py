@@ -17,7 +17,7 @@ from hrnet_deploy.errors import (
 )
 from hrnet_deploy.evaluation.journal import Journal
 from hrnet_deploy.evaluation.metric import STATS
-from hrnet_deploy.evaluation.run import evaluate, prepare, run
+from hrnet_deploy.evaluation.run import evaluate, infer, prepare
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.keypoints import keypoint_set
 from hrnet_deploy.spec import ModelSpec
@@ -331,7 +331,7 @@ def test_a_signal_ends_after_the_batch(world: World, tmp_path: Path, signal_numb
         Journal(tmp_path / "j", plan.fingerprint, joints=3) as journal,
         pytest.raises(InterruptedRun, match=r"j: interrupted, \d of 9 images are done") as caught,
     ):
-        run(plan, journal, stop=lambda: signal_number if len(asked) == 3 else None)
+        infer(plan, journal, stop=lambda: signal_number if len(asked) == 3 else None)
     assert caught.value.signal_number == signal_number
     assert len(used.batches) == 3
     done = len((tmp_path / "j").read_text().splitlines()) - 1
