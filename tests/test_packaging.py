@@ -1,4 +1,4 @@
-"""The wheel holds the package and nothing else, and what is installed from it runs."""
+"""The wheel holds the package and the recipes, and what is installed from it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCE = ROOT / "hrnet_deploy"
 VERSION = hrnet_deploy.__version__
 INFO = f"hrnet_deploy-{VERSION}.dist-info"
 METADATA = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
-SUFFIXES = {".cu", ".json", ".pth", ".py", ".toml", ".typed"}
+SUFFIXES = {".cu", ".json", ".md", ".pth", ".py", ".toml", ".typed"}
 MAX_CHECKPOINT_BYTES = 4_000_000
 MAX_WHEEL_BYTES = 5_000_000
 MAX_TREE_BYTES = 8 << 20
@@ -74,7 +74,9 @@ def source_files() -> set[str]:
 def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
-    assert names == source_files() | {f"{INFO}/{name}" for name in METADATA}
+    recipes = {f"hrnet_deploy/recipes/{file.name}" for file in (ROOT / "export").glob("*.toml")}
+    assert len(recipes) > 1
+    assert names == source_files() | recipes | {f"{INFO}/{name}" for name in METADATA}
 
 
 @needs_backend

@@ -78,7 +78,7 @@ class Recipe:
 
 
 def load_recipe(path_or_name: Subject) -> Recipe:
-    """Read a recipe file, or the recipe of that name in the checkout's ``export/`` folder.
+    """Read a recipe file, or the recipe of that name among those of the project.
 
     Every fault is one line: an unknown key with the nearest known one, a value with its place.
     """
@@ -114,10 +114,12 @@ def _by_name(name: str) -> Path:
 
 
 def recipes_folder() -> Path | None:
-    """``export/`` of a checkout; None for an installed package, which works without."""
-    root = Path(hrnet_deploy.__file__).resolve().parent.parent
-    folder = root / "export"
-    return folder if (root / "pyproject.toml").is_file() and folder.is_dir() else None
+    """``export/`` of a checkout, or the copy that a wheel carries; None where there is neither."""
+    package = Path(hrnet_deploy.__file__).resolve().parent
+    checkout, carried = package.parent / "export", package / "recipes"
+    if (package.parent / "pyproject.toml").is_file() and checkout.is_dir():
+        return checkout
+    return carried if carried.is_dir() else None
 
 
 def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | None:
@@ -125,7 +127,7 @@ def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | 
 
     A file that bears the name of a recipe with a published hash is matched by the name alone, so
     that a damaged or replaced file is noticed (``resolve_model`` compares the hashes). Looks in
-    ``folder``, or in the checkout's ``export/``; None where nothing fits.
+    ``folder``, or among the project's own; None where nothing fits.
     """
     known = _recipes("checkpoint", folder)
     for recipe in known:
@@ -146,7 +148,7 @@ def find_onnx_recipe(sha256: str, folder: Path | None = None) -> Recipe | None:
 
 
 def _recipes(kind: str, folder: Path | None) -> list[Recipe]:
-    """The recipes of one kind in ``folder`` or the checkout's ``export/``, examples left out."""
+    """The recipes of one kind in ``folder`` or the project's own, examples left out."""
     folder = folder or recipes_folder()
     files = [] if folder is None else sorted(folder.glob("*.toml"))
     recipes = [load_recipe(path) for path in files if not path.name.startswith("example_")]
@@ -154,7 +156,7 @@ def _recipes(kind: str, folder: Path | None) -> list[Recipe]:
 
 
 def choose_recipe(checkpoint: Checkpoint, argument: str | None) -> Recipe | None:
-    """What ``--recipe`` means: a file, a name, a folder to search, or None for the checkout's."""
+    """What ``--recipe`` means: a file, a name, a folder to search, or None for our own."""
     if argument is None:
         return find_recipe(checkpoint)
     if Path(argument).is_dir():
