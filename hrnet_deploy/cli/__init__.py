@@ -32,9 +32,11 @@ COMMANDS = {
     "demo": "Export, prove, evaluate and draw with the small HRNet that comes along.",
     "inspect": "Say what a checkpoint, an ONNX file or a plan is.",
     "export": "Turn a checkpoint into ONNX engines, with parity proven.",
+    "build": "Turn an ONNX engine into a TensorRT plan, with parity proven.",
     "adopt": "Make an engine of a heatmap network that somebody else exported.",
     "verify": "Compare the poses of two artefacts.",
     "eval": "Evaluate an engine on COCO keypoint annotations.",
+    "doctor": "Say what this machine has and what is missing.",
 }
 """Command names with their one-line help, so that ``--help`` loads no command."""
 

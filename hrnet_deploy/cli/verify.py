@@ -30,7 +30,7 @@ DEFAULT_CROPS = 32
     "--limit", type=click.IntRange(1, 100_000), default=DEFAULT_CROPS, show_default=True,
     help="How many crops to compare.",
 )  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda[:N].")
+@click.option("--device", help="cpu or cuda[:N]. Default: cuda for .plan, cpu for the rest.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an engine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
@@ -40,7 +40,7 @@ def command(
     annotations: Path | None,
     boxes: Path | None,
     limit: int,
-    device: str,
+    device: str | None,
     threads: int | None,
     as_json: bool,
 ) -> int:

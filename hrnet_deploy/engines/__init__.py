@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -172,23 +172,47 @@ def _joined(parts: list[EngineOutput]) -> EngineOutput:
 _TO_CONVERT = "Pass a .onnx or .plan file; to convert a checkpoint: hrnet-deploy export"
 
 
-def load_engine(path: Subject, *, device: str | None = None, threads: int | None = None) -> Engine:
-    """Load a ``.onnx`` (ONNX Runtime) or ``.plan`` (TensorRT) file as an engine on ``device``.
+def load_engine(
+    path: Subject,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    backend: str | None = None,
+    precision: str = "exact",
+    say: Callable[[str], None] | None = None,
+) -> Engine:
+    """Load a ``.onnx`` or ``.plan`` (TensorRT) file as an engine on ``device``.
 
     ``device`` is "cpu" or "cuda[:N]", None for the CPU with ONNX and the first GPU with a plan:
     an engine that would run anywhere else than asked is an error. ``threads`` are the CPU threads,
-    None for one per physical core.
+    None for one per physical core. ``backend`` is "onnxruntime", "openvino" or "tensorrt", "auto"
+    for the fastest that is there, None for the one that exports are proven on. ``precision`` is
+    "exact" (the file's own), "bf16", or "fastest" (bf16 where the processor computes it); ``say``
+    is told what was chosen and why.
     """
     suffix = Path(path).suffix.lower()
-    if suffix == ".onnx":
-        from hrnet_deploy.engines.onnxruntime import load_onnx_engine
-
-        file = check_input_file(path)
-        return load_onnx_engine(file, device=device or "cpu", threads=threads)
-    if suffix == ".plan":
-        from hrnet_deploy.engines.tensorrt import load_plan_engine
-
-        return load_plan_engine(check_input_file(path, what="plan"), device=device)
     if suffix in (".pth", ".pt", ".safetensors"):
         raise InputError(path, "is a checkpoint, not an engine", f"{_TO_CONVERT} {path}")
-    raise InputError(path, f"has the unknown extension '{suffix}'", _TO_CONVERT)
+    if suffix not in (".onnx", ".plan"):
+        raise InputError(path, f"has the unknown extension '{suffix}'", _TO_CONVERT)
+    from hrnet_deploy.engines.choice import choose
+    from hrnet_deploy.engines.signature import read_engine_file
+
+    file = check_input_file(path, what="plan" if suffix == ".plan" else "file")
+    typed = "fp32"
+    if suffix == ".onnx" and (backend is not None or precision != "exact"):
+        typed = read_engine_file(file)[1].precision
+    choice = choose(file, device=device, backend=backend, precision=precision, file_precision=typed)
+    if say is not None:
+        say(f"{path}: {choice.reason}")
+    if choice.backend == "tensorrt":
+        from hrnet_deploy.engines.tensorrt import load_plan_engine
+
+        return load_plan_engine(file, device=device)
+    if choice.backend == "openvino":
+        from hrnet_deploy.engines.openvino import load_openvino_engine
+
+        return load_openvino_engine(file, threads=threads, precision=choice.precision)
+    from hrnet_deploy.engines.onnxruntime import load_onnx_engine
+
+    return load_onnx_engine(file, device="cpu" if device is None else device, threads=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def build_plan(
             build = _Build(tensorrt, spec, settings, subject)
             return build.run(onnx, timing_cache, cancelled, progress)
 
-    return _interruptible(work, cancelled, subject)
+    stoppable = hasattr(tensorrt.module, "IProgressMonitor")
+    return _interruptible(work, cancelled, subject, stoppable=stoppable)
 
 
 class _Build:
@@ -194,7 +196,7 @@ class _Build:
             problem = f"{problem} for want of GPU memory (this GPU has {memory:.0f} MiB)"
             fix = "Free some GPU memory, or lower --max-batch or --workspace-mb"
             return self._tensorrt.fault(self._subject, problem, fix)
-        return self._tensorrt.fault(self._subject, problem, "See the log for the whole story")
+        return self._tensorrt.fault(self._subject, problem, "Try another --level, or report it")
 
 
 def _monitor(trt: Any, cancelled: threading.Event, progress: Progress | None) -> Any:
@@ -220,9 +222,12 @@ def _monitor(trt: Any, cancelled: threading.Event, progress: Progress | None) ->
 
 
 def _interruptible(
-    work: Callable[[], BuiltPlan], cancelled: threading.Event, subject: str
+    work: Callable[[], BuiltPlan], cancelled: threading.Event, subject: str, *, stoppable: bool
 ) -> BuiltPlan:
-    """Run ``work`` beside the main thread, which alone hears Ctrl-C while C++ code runs."""
+    """Run ``work`` beside the main thread, which alone hears Ctrl-C while C++ code runs.
+
+    What is not ``stoppable`` (8.6) is left behind when the process ends.
+    """
     outcome: list[BuiltPlan | BaseException] = []
 
     def target() -> None:
@@ -236,12 +241,16 @@ def _interruptible(
     try:
         while thread.is_alive():
             thread.join(_JOIN_SECONDS)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, InterruptedRun) as stop:
         cancelled.set()
-        with contextlib.suppress(KeyboardInterrupt):
-            thread.join(_CANCEL_SECONDS)
+        if stoppable:
+            with contextlib.suppress(KeyboardInterrupt, InterruptedRun):
+                thread.join(_CANCEL_SECONDS)
         raise InterruptedRun(
-            subject, "the build was interrupted, nothing was written", "Run the same command again"
+            subject,
+            "the build was interrupted, nothing was written",
+            "Run the same command again",
+            signal_number=getattr(stop, "signal_number", signal.SIGINT),
         ) from stop
     result = outcome[0]
     if isinstance(result, BaseException):

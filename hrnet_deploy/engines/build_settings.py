@@ -73,7 +73,7 @@ def load_settings(profile: str | None, **flags: Any) -> BuildSettings:
     one down with it, and a best one above the largest pulls that up.
     """
     settings = BuildSettings()
-    source: Subject = "batch profile"
+    source: Subject = "build settings"
     if profile is not None:
         source = _profile_path(profile)
         settings = dataclasses.replace(settings, **_read_profile(Path(source)))

@@ -40,7 +40,7 @@ class BatchProfile:
         if not 1 <= self.min <= self.opt <= self.max:
             raise InputError(
                 subject,
-                f"has the batch profile min {self.min}, opt {self.opt}, max {self.max}",
+                f"the batch profile is min {self.min}, opt {self.opt}, max {self.max}",
                 "Give 1 <= min <= opt <= max",
             )
 

@@ -42,7 +42,7 @@ class Pending:
     """A batch on its way; ``result`` waits for it."""
 
     def __init__(self, engine: TensorRTEngine, count: int, heatmaps: bool) -> None:
-        self._engine = engine
+        self._owner = engine
         self.count = count
         self.heatmaps = heatmaps
         self.output: EngineOutput | None = None
@@ -50,7 +50,7 @@ class Pending:
 
     def result(self) -> EngineOutput:
         """The poses, in the order of the crops. Raises where the GPU failed or gave NaN."""
-        return self._engine.collect(self)
+        return self._owner.collect(self)
 
 
 class TensorRTEngine(Engine):
@@ -138,6 +138,10 @@ class TensorRTEngine(Engine):
         output = self._fetch(pending) if pending.output is None else pending.output
         self._check_output(output, pending.count)
         return output
+
+    def layer_report(self) -> str:
+        """What every layer became, as the JSON of TensorRT's inspector."""
+        return self._opened().layer_report()
 
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
         return self.submit(crops_nhwc, heatmaps=heatmaps).result()
@@ -339,7 +343,7 @@ def _words(tensors: dict[str, Tensor]) -> str:
 
 def device_index(device: str | None) -> int:
     """0 for "cuda" and None, N for "cuda:N"; a plan runs nowhere else (InputError)."""
-    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", device or "cuda")
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", "cuda" if device is None else device)
     if match is None:
         problem = f"is '{device}', a .plan runs on an NVIDIA GPU"
         raise InputError("device", problem, "Give cuda or cuda:N, or the .onnx file for the CPU")

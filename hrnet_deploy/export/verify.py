@@ -23,9 +23,12 @@ ENGINES = (".onnx", ".plan")
 
 @dataclass(frozen=True)
 class Device:
-    """Where engines run; checkpoints run on the CPU or on the same CUDA device."""
+    """Where engines run; checkpoints run on the CPU or on the same CUDA device.
 
-    name: str = "cpu"
+    With None each runs where it is at home: plans on the first GPU, the rest on the CPU.
+    """
+
+    name: str | None = None
     threads: int | None = None
 
 
@@ -87,7 +90,7 @@ def _open(path: Path, spec: ModelSpec, device: Device, say: Say) -> Engine:
                 "Compare artefacts of one model",
             )
         own = dataclasses.replace(spec, source_sha256=checkpoint.sha256)
-        return reference_engine(checkpoint, own, device=device.name)
+        return reference_engine(checkpoint, own, device=device.name or "cpu")
     if _carried_spec(path) is None:
         return ForeignEngine(read_foreign(path), spec)
     return load_engine(path, device=device.name, threads=device.threads)

@@ -53,7 +53,7 @@ class PoseEstimator:
         self,
         engine: Engine | Subject,
         *,
-        device: str = "cpu",
+        device: str | None = None,
         threads: int | None = None,
         batch_size: int = 32,
     ) -> None:
