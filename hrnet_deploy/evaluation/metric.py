@@ -30,6 +30,34 @@ def coco_stats(
     ``annotations`` and ``detections`` are entries of COCO files and stay as they are. Without
     detections everything that is defined is 0; without labelled persons nothing is defined.
     """
+    evaluation = match(
+        annotations,
+        detections,
+        image_ids=image_ids,
+        category_ids=category_ids,
+        sigmas=sigmas,
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+        evaluation.summarize()
+    values = [float(value) for value in evaluation.stats]
+    return {name: None if value < 0 else value for name, value in zip(STATS, values, strict=True)}
+
+
+def match(
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    *,
+    image_ids: Sequence[int],
+    category_ids: Sequence[int],
+    sigmas: Sequence[float],
+    thresholds: Sequence[float] | None = None,
+) -> Any:
+    """A ``COCOeval`` after ``evaluate``: who was matched with whom in every picture.
+
+    Its ids count ``annotations`` and ``detections`` from 1. ``thresholds`` are OKS values; None for
+    COCO's ten from 0.5 to 0.95.
+    """
     coco = require("pycocotools.coco", extra="eval", purpose="evaluation")
     cocoeval = require("pycocotools.cocoeval", extra="eval", purpose="evaluation")
     with contextlib.redirect_stdout(io.StringIO()):
@@ -41,11 +69,10 @@ def coco_stats(
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
         evaluation.params.imgIds = sorted(image_ids)
         evaluation.params.catIds = list(category_ids)
+        if thresholds is not None:
+            evaluation.params.iouThrs = np.asarray(thresholds, np.float64)
         evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = [float(value) for value in evaluation.stats]
-    return {name: None if value < 0 else value for name, value in zip(STATS, values, strict=True)}
+    return evaluation
 
 
 def _numbered(entries: Any) -> list[dict[str, Any]]:
