@@ -31,7 +31,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 @click.option(
     "--images",
     type=click.IntRange(8, 10_000),
-    default=200,
+    default=150,
     show_default=True,
     help="How many pictures of synthetic people to evaluate on.",
 )

@@ -29,7 +29,6 @@ from hrnet_deploy.runtime.pose import PoseEstimator
 DEMO_SEED = 2_000_000
 """Far from the seeds of the training pictures: the network has seen none of these."""
 
-DEMO_IMAGES = 200
 OVERLAYS = 12
 OVERLAY_COLUMNS = 4
 CELL_WH = (400, 300)
@@ -57,7 +56,8 @@ def run_demo(folder: Path, *, images: int, force: bool, say: Say, progress: Prog
     annotations = write_dataset(folder / "pictures", images=images, seed=DEMO_SEED)
     pictures = annotations.parent / "images"
     checkpoint_path = Path(shutil.copy(CHECKPOINT, folder / CHECKPOINT.name))
-    exported = export_checkpoint(checkpoint_path, ExportSettings(force=force), say=say)
+    settings = ExportSettings(recipe=str(CHECKPOINT.with_suffix(".toml")), force=force)
+    exported = export_checkpoint(checkpoint_path, settings, say=say)
     figures = {}
     for name, engine in _engines(checkpoint_path, exported):
         say(f"evaluating {name}")

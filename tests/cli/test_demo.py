@@ -1,0 +1,50 @@
+"""``hrnet-deploy demo``: the whole way, in a real process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+for module in ("torch", "onnx", "onnxruntime", "pycocotools"):
+    pytest.importorskip(module)
+
+COMMAND = [sys.executable, "-m", "hrnet_deploy", "demo"]
+
+
+def test_demo_exports_proves_evaluates_and_draws(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--images", "12", "--json", "-o", str(tmp_path / "demo")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert all(report["failures"] == [] for report in facts["parity"].values())
+    pytorch, fp32, fp16 = (figures["AP"] for figures in facts["figures"].values())
+    assert pytorch > 0.7
+    assert fp32 == pytest.approx(pytorch, abs=1e-4)
+    assert fp16 == pytest.approx(pytorch, abs=1e-2)
+    sheet = cv2.imread(
+        facts["overlays"]
+        if Path(facts["overlays"]).is_absolute()
+        else str(tmp_path / facts["overlays"])
+    )
+    assert sheet is not None
+    assert sheet.std() > 10
+
+
+def test_demo_does_not_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = subprocess.run(
+        [*COMMAND, "-o", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert f"{tmp_path}: exists. Pass --force" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
