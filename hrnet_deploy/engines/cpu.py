@@ -9,6 +9,9 @@ from pathlib import Path
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
+_CPU_FACTS = Path("/proc/cpuinfo")
+_BF16_FLAGS = ("amx_bf16", "avx512_bf16")
+"""Linux's names for instructions that multiply bfloat16, the faster one first."""
 
 
 def physical_cores() -> int:
@@ -26,6 +29,12 @@ def physical_cores() -> int:
     if quota is not None:
         cores = min(cores, int(quota))
     return max(1, cores)
+
+
+def bf16_instructions() -> str | None:
+    """The instructions with which this processor computes bfloat16; None where not known."""
+    flags = next((f for f in _read(_CPU_FACTS).splitlines() if f.startswith("flags")), "").split()
+    return next((name for name in _BF16_FLAGS if name in flags), None)
 
 
 def _core_of(cpu: int) -> str:
