@@ -36,6 +36,7 @@ COMMANDS = {
     "adopt": "Make an engine of a heatmap network that somebody else exported.",
     "verify": "Compare the poses of two artefacts.",
     "eval": "Evaluate an engine on COCO keypoint annotations.",
+    "dataset": "Check, clean, convert, describe and divide keypoint data sets.",
     "doctor": "Say what this machine has and what is missing.",
 }
 """Command names with their one-line help, so that ``--help`` loads no command."""

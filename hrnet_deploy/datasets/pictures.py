@@ -1,0 +1,192 @@
+"""The picture files of a data set: which are there, how large they are, what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from hrnet_deploy.datasets.check import unsafe_file_name
+from hrnet_deploy.datasets.document import Document
+from hrnet_deploy.datasets.fields import name_of, size_of
+from hrnet_deploy.datasets.problems import Findings
+from hrnet_deploy.errors import DeployError, InputError, Subject
+from hrnet_deploy.evaluation.coco import is_id
+from hrnet_deploy.files import check_input_file, contained
+from hrnet_deploy.runtime.image_header import (
+    SNIFF_BYTES,
+    check_complete,
+    image_kind,
+    image_size_wh,
+)
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jpe", ".jfif"}
+MAX_FILE_BYTES = 1 << 30
+_UPRIGHT = 1
+_TURNED_SIDES = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The files of a document's images, by image id.
+
+    ``paths`` are those that were found, ``sizes_wh`` those that could be read, ``turned`` the EXIF
+    orientations that are not upright, ``faults`` why a file cannot be read.
+    """
+
+    root: Path
+    paths: dict[int, Path] = field(default_factory=dict)
+    sizes_wh: dict[int, tuple[int, int]] = field(default_factory=dict)
+    turned: dict[int, int] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
+    missing: tuple[int, ...] = ()
+
+    @property
+    def missing_ids(self) -> frozenset[int]:
+        """Images without a file, or with one that cannot be read."""
+        return frozenset(self.missing) | frozenset(self.faults)
+
+
+def look_at_pictures(document: Document, folder: Subject) -> Pictures:
+    """Find and read the header of every picture, and check that the file is complete.
+
+    A picture lies at ``folder/file_name``, or anywhere below where its last name is found exactly
+    once, as in evaluation. Raises InputError where ``folder`` is none.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "no such folder"
+        raise InputError(folder, problem, "Give the folder of the images")
+    pictures, missing = Pictures(root), []
+    below: dict[str, list[str]] | None = None
+    for image in document.images:
+        if not isinstance(image, dict) or not is_id(image.get("id")):
+            continue
+        name, image_id = image.get("file_name"), image["id"]
+        if not isinstance(name, str) or not name:
+            continue
+        path = _direct(root, name, document.path)
+        if path is None:
+            below = _files_below(root) if below is None else below
+            path = _by_last_name(root, name, below, document.path)
+        if path is None:
+            missing.append(image_id)
+            continue
+        pictures.paths[image_id] = path
+        try:
+            size_wh, orientation = read_header(path)
+        except DeployError as error:
+            pictures.faults[image_id] = error.problem
+            continue
+        pictures.sizes_wh[image_id] = size_wh
+        if orientation != _UPRIGHT:
+            pictures.turned[image_id] = orientation
+    return Pictures(
+        root, pictures.paths, pictures.sizes_wh, pictures.turned, pictures.faults, tuple(missing)
+    )
+
+
+def check_pictures(document: Document, pictures: Pictures, findings: Findings) -> None:
+    """Add pictures that are missing, unreadable, of another size, turned by EXIF or unused."""
+    missing = set(pictures.missing)
+    for place, image in enumerate(document.images):
+        if not isinstance(image, dict) or not is_id(image.get("id")):
+            continue
+        image_id = image["id"]
+        name = f"{name_of(image, 'image', place)} ({image.get('file_name')})"
+        if image_id in missing:
+            findings.add("picture-missing", name)
+        elif image_id in pictures.faults:
+            findings.add("picture-unreadable", f"{name} {pictures.faults[image_id]}")
+        elif image_id in pictures.sizes_wh:
+            size_wh, stated = pictures.sizes_wh[image_id], size_of(image)
+            orientation = pictures.turned.get(image_id)
+            if stated is not None and stated != size_wh:
+                text = f"{name} {size_wh[0]}x{size_wh[1]}, stated {stated[0]:g}x{stated[1]:g}"
+                swapped = orientation in _TURNED_SIDES and stated == size_wh[::-1]
+                findings.add("picture-turned" if swapped else "picture-size", text)
+            elif orientation is not None:
+                findings.add("picture-turned", f"{name} EXIF orientation {orientation}")
+    used = {os.path.realpath(path) for path in pictures.paths.values()}
+    for relative in _picture_files(pictures.root):
+        if os.path.realpath(pictures.root / relative) not in used:
+            findings.add("picture-unused", relative)
+
+
+def read_header(path: Subject) -> tuple[tuple[int, int], int]:
+    """Width and height in pixels as stored, and the EXIF orientation (1: upright).
+
+    Raises InputError for what is no picture, truncated or damaged; nothing is decoded.
+    """
+    file = check_input_file(path, what="picture")
+    if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
+        raise InputError(path, "is no regular file of at most 1 GB", "Give a picture")
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror})", "Check it") from error
+    kind = image_kind(content[:SNIFF_BYTES], path)
+    size_wh = image_size_wh(content, kind, path)
+    check_complete(content, kind, path)
+    return size_wh, _orientation(content) if kind == "JPEG" else _UPRIGHT
+
+
+def _orientation(content: bytes) -> int:
+    """The EXIF orientation of a JPEG; 1 where there is none or its EXIF is damaged."""
+    position = 2
+    try:
+        while content[position] == 0xFF and content[position + 1] not in (0xD9, 0xDA):
+            marker = content[position + 1]
+            (length,) = struct.unpack_from(">H", content, position + 2)
+            if marker == 0xE1 and content[position + 4 : position + 10] == b"Exif\0\0":
+                return _tiff_orientation(content[position + 10 : position + 2 + length])
+            position += 2 + length
+    except (struct.error, IndexError):
+        pass
+    return _UPRIGHT
+
+
+def _tiff_orientation(tiff: bytes) -> int:
+    order = "<" if tiff[:2] == b"II" else ">"
+    (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (count,) = struct.unpack_from(f"{order}H", tiff, start)
+    for entry in range(count):
+        tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * entry)
+        if tag == 0x0112:
+            return int(value) if 1 <= value <= 8 else _UPRIGHT
+    return _UPRIGHT
+
+
+def _direct(root: Path, name: str, source: Path) -> Path | None:
+    if unsafe_file_name(name):
+        return None
+    try:
+        path = contained(root, name, source=source)
+    except (InputError, OSError):
+        return None
+    return path if path.is_file() else None
+
+
+def _by_last_name(root: Path, name: str, below: dict[str, list[str]], source: Path) -> Path | None:
+    places = below.get(PurePosixPath(name.replace("\\", "/")).name, [])
+    return _direct(root, os.path.relpath(places[0], root), source) if len(places) == 1 else None
+
+
+def _files_below(root: Path) -> dict[str, list[str]]:
+    index: dict[str, list[str]] = {}
+    for place, _, names in os.walk(root):
+        for name in names:
+            index.setdefault(name, []).append(os.path.join(place, name))
+    return index
+
+
+def _picture_files(root: Path) -> list[str]:
+    """All pictures below a folder, relative to it, in order of their names."""
+    return sorted(
+        os.path.relpath(place, root)
+        for places in _files_below(root).values()
+        for place in places
+        if Path(place).suffix.lower() in SUFFIXES
+    )
