@@ -30,7 +30,7 @@ def coco_stats(
     ``annotations`` and ``detections`` are entries of COCO files and stay as they are. Without
     detections everything that is defined is 0; without labelled persons nothing is defined.
     """
-    evaluation = match(
+    evaluation = matched(
         annotations,
         detections,
         image_ids=image_ids,
@@ -44,7 +44,7 @@ def coco_stats(
     return {name: None if value < 0 else value for name, value in zip(STATS, values, strict=True)}
 
 
-def match(
+def matched(
     annotations: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     *,
@@ -53,10 +53,10 @@ def match(
     sigmas: Sequence[float],
     thresholds: Sequence[float] | None = None,
 ) -> Any:
-    """A ``COCOeval`` after ``evaluate``: who was matched with whom in every picture.
+    """A ``pycocotools.cocoeval.COCOeval`` that has matched detections with persons image by image.
 
-    Its ids count ``annotations`` and ``detections`` from 1. ``thresholds`` are OKS values; None for
-    COCO's ten from 0.5 to 0.95.
+    Takes what ``coco_stats`` takes. Its ids count ``annotations`` and ``detections`` from 1.
+    ``thresholds`` are OKS values, None for COCO's ten from 0.5 to 0.95.
     """
     coco = require("pycocotools.coco", extra="eval", purpose="evaluation")
     cocoeval = require("pycocotools.cocoeval", extra="eval", purpose="evaluation")

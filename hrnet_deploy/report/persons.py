@@ -1,0 +1,174 @@
+"""Every labelled person of an evaluation beside the pose that was found for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MATCH_OKS = 0.1
+"""From this similarity on a pose is one of the person (Ronchi & Perona 2017, section 3)."""
+
+SIZES = ("small", "medium", "large")
+SMALL_BELOW, LARGE_FROM = 32.0**2, 96.0**2
+"""COCO's size classes, by the annotation's area in square pixels."""
+
+
+@dataclass(frozen=True)
+class People:
+    """P labelled persons with K keypoints, in the order of the annotation file.
+
+    ``truth`` (P, K, 3) is x, y and visibility, ``found`` (P, K, 3) x, y and score, NaN where no
+    pose belongs to the person. ``oks`` (P,) is the similarity of the two, 0 without a pose.
+    ``matched`` (P,) is false where it is below ``MATCH_OKS``: the pose is then the one whose crop
+    lies on the person. ``others`` counts poses that match nobody, those among them.
+    """
+
+    index: NDArray[np.intp]
+    image_ids: NDArray[np.int64]
+    boxes_xywh: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    found: NDArray[np.float64]
+    oks: NDArray[np.float64]
+    matched: NDArray[np.bool_]
+    others: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which keypoints are labelled, (P, K)."""
+        return self.truth[..., 2] > 0
+
+    @property
+    def distances_px(self) -> NDArray[np.float64]:
+        """How far each found keypoint is from its label, (P, K); NaN where either is missing."""
+        distances = np.linalg.norm(self.found[..., :2] - self.truth[..., :2], axis=-1)
+        return np.where(self.labelled, distances, np.nan)
+
+    @property
+    def sizes(self) -> list[str]:
+        """COCO's size class of each person."""
+        return [size_class(area) for area in self.areas.tolist()]
+
+
+def size_class(area: float) -> str:
+    """The size class, small, medium or large, by the area in square pixels."""
+    if area < SMALL_BELOW:
+        return "small"
+    return "medium" if area < LARGE_FROM else "large"
+
+
+def people_of(
+    evaluation: Any,
+    annotations: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    *,
+    sigmas: Sequence[float],
+) -> People:
+    """Pair persons and poses by the first threshold of a ``COCOeval`` after ``evaluate``.
+
+    ``annotations`` and ``detections`` are those that it was made from (``metric.matched``).
+    """
+    joints = len(sigmas)
+    pairs, free, others = _pairs(evaluation)
+    persons = sorted(pairs)
+    truth = _keypoints([annotations[index] for index in persons], joints)
+    boxes = np.array([annotations[i]["bbox"] for i in persons], np.float64).reshape(-1, 4)
+    areas = np.array([annotations[index]["area"] for index in persons], np.float64)
+    image_ids = np.array([annotations[index]["image_id"] for index in persons], np.int64)
+    matched = np.array([pairs[index] is not None for index in persons], np.bool_)
+    _link_by_crop(pairs, persons, boxes, image_ids, free, detections)
+    found = np.full((len(persons), joints, 3), np.nan)
+    for row, index in enumerate(persons):
+        if (detection := pairs[index]) is not None:
+            found[row] = np.reshape(detections[detection]["keypoints"], (joints, 3))
+    oks = _own_oks(truth, found, areas, sigmas)
+    return People(
+        np.array(persons, np.intp), image_ids, boxes, areas, truth, found, oks, matched, others
+    )
+
+
+def _pairs(evaluation: Any) -> tuple[dict[int, int | None], dict[int, list[int]], int]:
+    """Detection of each person (indices from 0), free detections by image, how many they are."""
+    images = len(evaluation.params.imgIds)
+    areas = len(evaluation.params.areaRng)
+    pairs: dict[int, int | None] = {}
+    free: dict[int, list[int]] = {}
+    for category in range(len(evaluation.params.catIds)):
+        start = category * areas * images
+        for entry in evaluation.evalImgs[start : start + images]:
+            if entry is None:
+                continue
+            taken = entry["gtMatches"][0]
+            for number, ignored, match in zip(
+                entry["gtIds"], entry["gtIgnore"], taken, strict=True
+            ):
+                if not ignored:
+                    pairs[number - 1] = int(match) - 1 if match > 0 else None
+            unmatched = [
+                number - 1
+                for number, match in zip(entry["dtIds"], entry["dtMatches"][0], strict=True)
+                if match == 0
+            ]
+            free.setdefault(int(entry["image_id"]), []).extend(unmatched)
+    return pairs, free, sum(map(len, free.values()))
+
+
+def _link_by_crop(
+    pairs: dict[int, int | None],
+    persons: list[int],
+    boxes_xywh: NDArray[np.float64],
+    image_ids: NDArray[np.int64],
+    free: dict[int, list[int]],
+    detections: Sequence[Mapping[str, Any]],
+) -> None:
+    """Give persons without a match the free pose whose crop's centre is nearest, in their box."""
+    for row, index in enumerate(persons):
+        candidates = free.get(int(image_ids[row]), [])
+        if pairs[index] is not None or not candidates:
+            continue
+        x, y, width, height = boxes_xywh[row].tolist()
+        centres = np.array([detections[i]["center"] for i in candidates], np.float64)
+        away = np.abs(centres - (x + width / 2, y + height / 2))
+        inside = (away <= np.array([width, height]) / 2 + 1).all(axis=1)
+        if inside.any():
+            nearest = int(np.argmin(np.where(inside, away.sum(axis=1), np.inf)))
+            pairs[index] = candidates.pop(nearest)
+
+
+def _keypoints(entries: list[Mapping[str, Any]], joints: int) -> NDArray[np.float64]:
+    return np.array([entry["keypoints"] for entry in entries], np.float64).reshape(-1, joints, 3)
+
+
+def _own_oks(
+    truth: NDArray[np.float64],
+    found: NDArray[np.float64],
+    areas: NDArray[np.float64],
+    sigmas: Sequence[float],
+) -> NDArray[np.float64]:
+    labelled = truth[..., 2] > 0
+    similar = keypoint_similarity(found[..., :2], truth[..., :2], areas, sigmas)
+    total = np.where(labelled, np.nan_to_num(similar), 0.0).sum(axis=1)
+    oks: NDArray[np.float64] = total / np.maximum(labelled.sum(axis=1), 1)
+    return oks
+
+
+def keypoint_similarity(
+    points_a: NDArray[np.float64],
+    points_b: NDArray[np.float64],
+    areas: NDArray[np.float64],
+    sigmas: Sequence[float],
+) -> NDArray[np.float64]:
+    """exp(-d^2 / (2 area (2 sigma)^2)) for (..., K, 2) points and (...) areas, as in COCO's OKS."""
+    squared = ((points_a - points_b) ** 2).sum(axis=-1)
+    variances = (np.asarray(sigmas, np.float64) * 2) ** 2
+    similarity: NDArray[np.float64] = np.exp(
+        -squared / variances / (np.asarray(areas) + np.spacing(1))[..., None] / 2
+    )
+    return similarity
