@@ -17,11 +17,33 @@ FILE = click.Path(path_type=Path)
 
 
 @click.command("eval")
-@click.option("--engine", "engine_path", type=FILE, required=True, help="The .onnx or .plan file.")
-@click.option("--annotations", type=FILE, required=True, help="COCO keypoints file (.json).")
+@click.option(
+    "--engine",
+    "engine_paths",
+    type=FILE,
+    required=True,
+    multiple=True,
+    help="The .onnx or .plan file. Several make a report.",
+)
+@click.option("--annotations", type=FILE, help="COCO keypoints file (.json).")
+@click.option(
+    "--subset",
+    "subsets",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A part of the data as a COCO file. Several make a report.",
+)
 @click.option("--images", type=FILE, required=True, help="The folder of its pictures.")
 @click.option("--boxes", type=FILE, help="COCO detections. Default: ground-truth boxes.")
 @click.option("-o", "--output", type=FILE, help="Result file. Default: ENGINE.eval.json, here.")
+@click.option("--report", type=FILE, help="Folder of the report. Default: eval-report, if any.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(100, 100_000),
+    default=1000,
+    show_default=True,
+    help="Resamples for the intervals of a report.",
+)
 @click.option(
     "--flip/--no-flip", default=None, help="What the engine must have been exported with."
 )
@@ -69,11 +91,14 @@ FILE = click.Path(path_type=Path)
 @click.option("--fresh", is_flag=True, help="Start over, and replace an earlier result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def command(
-    engine_path: Path,
-    annotations: Path,
+    engine_paths: tuple[Path, ...],
+    annotations: Path | None,
+    subsets: tuple[str, ...],
     images: Path,
     boxes: Path | None,
     output: Path | None,
+    report: Path | None,
+    bootstrap: int,
     flip: bool | None,
     oks_nms: str,
     nms_threshold: float,
@@ -94,14 +119,20 @@ def command(
     Writes ENGINE.eval.json with the figures and ENGINE.eval.keypoints.json with the poses in
     COCO's results format. An interrupted run goes on when the same command is given again. Exit
     code 1: AP is below --min-ap, or images were left out.
+
+    Several engines, or any --subset, give a report on all of them with intervals, curves, error
+    kinds and a browser of the failures; --report gives it for one engine too.
     """
     from hrnet_deploy.evaluation.result import detections_path
     from hrnet_deploy.evaluation.session import EvalJob, evaluate_to_files
     from hrnet_deploy.evaluation.settings import EvalSettings
 
+    if annotations is None and not subsets:
+        raise click.UsageError("Missing option '--annotations'")
+    engine_path = engine_paths[0]
     job = EvalJob(
         engine=engine_path,
-        annotations=annotations,
+        annotations=annotations or Path(),
         images=images,
         boxes=boxes,
         output=output or Path(f"{engine_path.stem}.eval.json"),
@@ -120,6 +151,12 @@ def command(
             max_pixels=max_pixels,
         ),
     )
+    if report is not None or subsets or len(engine_paths) > 1:
+        from hrnet_deploy.cli.study import StudyOptions, evaluate_study
+
+        chosen = StudyOptions(engine_paths, annotations, subsets, report, output, bootstrap)
+        evaluate_study(job, chosen, min_ap=min_ap, as_json=as_json)
+        return
     with stop_on_signal() as stop, progress_bar() as progress:
         try:
             facts = evaluate_to_files(
@@ -132,7 +169,7 @@ def command(
                 again(without=("--fresh",)),
                 signal_number=interrupted.signal_number,
             ) from None
-    gates = _failed_gates(facts, min_ap)
+    gates = failed_gates(facts, min_ap)
     published = published_figures(facts)
     if as_json:
         files = {"result": str(job.output), "detections": str(detections_path(job.output))}
@@ -145,7 +182,7 @@ def command(
         raise click.exceptions.Exit(EXIT_GATE)
 
 
-def _failed_gates(facts: dict[str, Any], min_ap: float | None) -> list[str]:
+def failed_gates(facts: dict[str, Any], min_ap: float | None) -> list[str]:
     """What makes the exit code 1, in words."""
     gates = []
     if facts["skipped"]:

@@ -1,0 +1,83 @@
+"""Everything that a report says, as plain values: what tables, plots and page are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hrnet_deploy.report.bootstrap import LEVEL
+from hrnet_deploy.report.cells import Analysis
+from hrnet_deploy.report.curves import OKS_STEPS, PCK_STEPS
+
+KIND = "hrnet-deploy report"
+SCHEMA = 1
+FEW_IMAGES = 30
+"""Below about this many pictures a percentile interval is narrower than it should be."""
+
+
+def report_facts(analyses: Sequence[Analysis], *, resamples: int, seed: int) -> dict[str, Any]:
+    """The content of ``report.json``; the same results give the same facts."""
+    cells = [analysis.as_json() for analysis in analyses]
+    facts = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "engines": list(dict.fromkeys(cell["engine"] for cell in cells)),
+        "subsets": list(dict.fromkeys(cell["subset"] for cell in cells)),
+        "boxes": analyses[0].cell.facts["fingerprint"]["data"]["boxes"],
+        "bootstrap": {"resamples": resamples, "seed": seed, "level": LEVEL},
+        "steps": {"pck": list(PCK_STEPS), "oks": list(OKS_STEPS)},
+        "cells": cells,
+        "inversions_known": all(a.cell.spec.flip_pairs is not None for a in analyses),
+    }
+    return {**facts, "notes": _notes(facts, analyses)}
+
+
+def _notes(facts: dict[str, Any], analyses: Sequence[Analysis]) -> list[str]:
+    """What a reader has to know to read the figures rightly."""
+    drawn, cells = facts["bootstrap"], facts["cells"]
+    notes = [
+        f"Brackets are {drawn['level']:.0%} intervals: percentiles over {drawn['resamples']}"
+        f" resamples of the pictures with replacement (seed {drawn['seed']})."
+    ]
+    if (widest := _widest(cells)) is not None:
+        notes.append(widest)
+    few = [name for name in facts["subsets"] if 0 < _images(cells, name) < FEW_IMAGES]
+    if few:
+        notes.append(
+            f"Fewer than {FEW_IMAGES} pictures ({', '.join(few)}): the intervals are themselves"
+            " too narrow there."
+        )
+    if any(cell[name] is None for cell in cells for name in ("AP", "APm", "APl")):
+        notes.append(
+            "n/a: the subset has no labelled person of that kind (APm: 32² to 96² square pixels,"
+            " APl: above)."
+        )
+    if facts["boxes"] != "ground truth" and len(facts["subsets"]) > 1:
+        notes.append(
+            "Detector's boxes: a person who is on a picture of a subset but not in its annotations"
+            " counts as a wrong detection, unless it is marked as a crowd there."
+        )
+    labels = {
+        f"{c['engine']} on {c['subset']}: {c['label']}" for c in cells if c["label"] != "full"
+    }
+    notes += [f"{label}." for label in sorted(labels)]
+    own = {note for analysis in analyses for note in analysis.cell.facts["notes"]}
+    return notes + [f"{note[:1].upper()}{note[1:]}." for note in sorted(own)]
+
+
+def _widest(cells: list[dict[str, Any]]) -> str | None:
+    """How little the least certain AP says, in words."""
+    known = [cell for cell in cells if cell["intervals"]["AP"] is not None]
+    if not known:
+        return None
+    cell = max(known, key=lambda c: c["intervals"]["AP"][1] - c["intervals"]["AP"][0])
+    low, high = cell["intervals"]["AP"]
+    return (
+        f"So few pictures leave much open: AP of {cell['engine']} on {cell['subset']}"
+        f" ({cell['images']} pictures) may lie anywhere from {low:.3f} to {high:.3f}. Differences"
+        " that are smaller than the intervals can be chance."
+    )
+
+
+def _images(cells: list[dict[str, Any]], subset: str) -> int:
+    return max(int(cell["images"]) for cell in cells if cell["subset"] == subset)
