@@ -175,7 +175,7 @@ def command(
         files = {"result": str(job.output), "detections": str(detections_path(job.output))}
         print_json({**facts, "published": published, "files": files, "failed": gates})
     else:
-        _print_table(facts, published, f"{engine_path.name} on {annotations.name}")
+        _print_table(facts, published, f"{engine_path.name} on {job.annotations.name}")
     for line in [*(f"note: {note}" for note in facts["notes"]), *(f"failed: {g}" for g in gates)]:
         say(line)
     if gates:

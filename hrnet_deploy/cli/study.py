@@ -117,8 +117,9 @@ def _print(facts: dict[str, Any]) -> None:
     for subset in facts["subsets"]:
         headings, rows = figures_table(facts, subset)
         table = Table(title=printable(subset_title(facts, subset)), title_justify="left")
-        for number, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if number else "left")
+        table.add_column(headings[0], overflow="fold")
+        for heading in headings[1:]:
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*map(printable, row))
         print_table(table)

@@ -16,13 +16,15 @@ FEW_IMAGES = 30
 
 
 def report_facts(analyses: Sequence[Analysis], *, resamples: int, seed: int) -> dict[str, Any]:
-    """The content of ``report.json``; the same results give the same facts."""
+    """The content of ``report.json``, subset by subset; the same results give the same facts."""
     cells = [analysis.as_json() for analysis in analyses]
+    subsets = list(dict.fromkeys(cell["subset"] for cell in cells))
+    cells.sort(key=lambda cell: subsets.index(cell["subset"]))
     facts = {
         "kind": KIND,
         "schema": SCHEMA,
         "engines": list(dict.fromkeys(cell["engine"] for cell in cells)),
-        "subsets": list(dict.fromkeys(cell["subset"] for cell in cells)),
+        "subsets": subsets,
         "boxes": analyses[0].cell.facts["fingerprint"]["data"]["boxes"],
         "bootstrap": {"resamples": resamples, "seed": seed, "level": LEVEL},
         "steps": {"pck": list(PCK_STEPS), "oks": list(OKS_STEPS)},
