@@ -37,7 +37,7 @@ def check_document(document: Document, *, expected: KeypointSet | None = None) -
     _check_categories(document, expected, index, findings)
     _check_images(document, index, findings)
     pairs = pairs_to_merge(document)
-    halves = {id(points) for points, _ in pairs}
+    halves = {id(points): shape for points, shape in pairs}
     shapes = {id(shape) for _, shape in pairs}
     only_ones = flags_are_all_one(document)
     _check_annotation_ids(document, findings)
@@ -56,7 +56,8 @@ def check_document(document: Document, *, expected: KeypointSet | None = None) -
             name,
             image=image,
             category=category,
-            part="keypoints" if id(entry) in halves else "shape" if id(entry) in shapes else None,
+            shape=halves.get(id(entry)),
+            is_shape=id(entry) in shapes,
             only_ones=only_ones,
             outside_hides=document.tool == "datatorch",
             findings=findings,
@@ -69,11 +70,14 @@ def check_document(document: Document, *, expected: KeypointSet | None = None) -
 
 def flags_are_all_one(document: Document) -> bool:
     """Whether no keypoint of the file has v = 2 and some have 1: a tool that knows no hidden."""
-    flags: set[float] = set()
+    ones = False
     for entry in document.annotations:
         if isinstance(entry, dict) and fields.are_numbers(entry.get("keypoints")):
-            flags.update(entry["keypoints"][2::3])
-    return 1 in flags and not any(v > 0 and v != 1 for v in flags)
+            flags = set(entry["keypoints"][2::3])
+            if any(v > 0 and v != 1 for v in flags):
+                return False
+            ones |= 1 in flags
+    return ones
 
 
 def unsafe_file_name(name: str) -> bool:

@@ -18,30 +18,30 @@ def check_person(
     *,
     image: Record | None,
     category: Record | None,
-    part: str | None,
+    shape: Record | None,
+    is_shape: bool,
     only_ones: bool,
     outside_hides: bool,
     findings: Findings,
 ) -> None:
     """Add the problems of one annotation.
 
-    ``part``: "keypoints" or "shape" for half a person whose other half is another annotation.
+    ``shape`` is the other half of keypoints that stand apart from their box; ``is_shape`` says that
+    this is such a half itself.
     ``only_ones``: no keypoint of the file has v = 2. ``outside_hides``: the file comes from a tool
     where a keypoint outside its box means that it is not visible.
     """
     size_wh = fields.size_of(image) if image is not None else None
-    box = _check_box(entry, name, size_wh, findings) if part != "keypoints" else None
-    if part == "keypoints":
-        pass
-    elif fields.area_of(entry) is None:
-        findings.add("area-missing", f"{name} ({entry.get('area')!r})")
-    elif box is not None and entry["area"] > (box[2] + 1) * (box[3] + 1) + 1:
-        findings.add("area-beyond-box", f"{name} ({entry['area']:g} of {box[2] * box[3]:g} px2)")
+    if shape is not None:
+        box = fields.box_of(shape)
+    else:
+        box = _check_box(entry, name, size_wh, findings)
+        _check_area(entry, name, box, findings)
     if not _is_flag(entry.get("iscrowd")):
         findings.add("iscrowd-missing", f"{name} ({entry.get('iscrowd')!r})")
     names = fields.keypoint_names(category) if category is not None else ()
     if "keypoints" not in entry:
-        if names and part != "shape":
+        if names and not is_shape:
             findings.add("keypoints-missing", name)
         return
     points = fields.triplets(entry)
@@ -87,6 +87,13 @@ def _check_box(
     ):
         findings.add("bbox-outside", f"{name} ({text} in {size_wh[0]:g}x{size_wh[1]:g})")
     return box
+
+
+def _check_area(entry: Record, name: str, box: Box | None, findings: Findings) -> None:
+    if fields.area_of(entry) is None:
+        findings.add("area-missing", f"{name} ({entry.get('area')!r})")
+    elif box is not None and entry["area"] > (box[2] + 1) * (box[3] + 1) + 1:
+        findings.add("area-beyond-box", f"{name} ({entry['area']:g} of {box[2] * box[3]:g} px2)")
 
 
 def _check_count(entry: Record, name: str, labelled: int, findings: Findings) -> None:

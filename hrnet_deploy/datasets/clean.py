@@ -23,11 +23,12 @@ _MAX_PASSES = 8
 class CleanOptions:
     """Which rules run, and their figures.
 
-    ``off`` names rules of ``rules.RULES`` that are left out. ``hide_outside_box``: None means only
-    for tools whose way it is to say "not visible". ``box_margin``: room around the keypoints on
-    each side of a box made from them, in parts of its longer side. ``area_factor``: area of a person in
-    parts of its box, where no outline tells it. ``keypoints``: the set that categories are to have.
-    ``drop_broken`` removes what cannot be repaired, ``drop_missing`` images without their picture.
+    ``off``: rules of ``rules.RULES`` that are left out. ``hide_outside_box``: None means only for
+    tools whose way it is to say "not visible". ``box_margin``: room around the keypoints on each
+    side of a box made from them, in parts of its longer side. ``area_factor``: area of a person in
+    parts of its box, where no outline tells it. ``keypoints``: the set that categories are to
+    have. ``drop_broken`` removes what cannot be repaired, ``drop_missing`` images without their
+    picture.
     """
 
     off: frozenset[str] = frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import Any
@@ -30,6 +31,7 @@ def name_of(record: Record, kind: str, index: int) -> str:
     return f"{kind}s[{index}]" if kind != "category" else f"categories[{index}]"
 
 
+@functools.lru_cache(maxsize=4096)
 def plain(name: str) -> str:
     """A name without case and separators: "Left Eye" and "left_eye" are the same keypoint."""
     return re.sub(r"[\W_]+", "", name.lower())
@@ -38,9 +40,9 @@ def plain(name: str) -> str:
 def box_of(record: Record) -> Box | None:
     """The box (x, y, width, height) in pixels, None where it is absent or not four numbers."""
     box = record.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+    if not are_numbers(box) or len(box) != 4:  # type: ignore[arg-type]
         return None
-    return (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
+    return tuple(map(float, box))  # type: ignore[arg-type, return-value]
 
 
 def has_extent(box: Box | None) -> bool:
@@ -84,8 +86,8 @@ def has_keypoints(record: Record) -> bool:
     values = record.get("keypoints")
     if not isinstance(values, list) or not values:
         return False
-    points = triplets(record)
-    return True if points is None else any(v for _, _, v in points)
+    # Called several times for each record: the flags alone, without a look at the rest.
+    return isinstance(values[0], list) or len(values) % 3 != 0 or any(values[2::3])
 
 
 def keypoint_box(points: list[tuple[float, float, float]]) -> Box | None:
