@@ -29,6 +29,7 @@ LEVELS = {
     "demo": 2,
     "evaluation": 2,
     "export": 2,
+    "predict": 2,
     "report": 2,
     "cli": 3,
     "__main__": 4,
@@ -38,6 +39,7 @@ LEVELS = {
 OPTIONAL = (
     "cuda",
     "cupy",
+    "matplotlib",
     "onnx",
     "onnxruntime",
     "openvino",

@@ -25,7 +25,7 @@ SUFFIXES = {".cu", ".json", ".md", ".pth", ".py", ".toml", ".typed"}
 MAX_CHECKPOINT_BYTES = 4_000_000
 MAX_WHEEL_BYTES = 5_000_000
 MAX_TREE_BYTES = 8 << 20
-EXTRAS = {"all", "cpu", "dev", "eval", "export", "gpu", "openvino", "tensorrt"}
+EXTRAS = {"all", "cpu", "dev", "eval", "export", "gpu", "openvino", "report", "tensorrt"}
 
 needs_backend = pytest.mark.skipif(
     importlib.util.find_spec("hatchling") is None,
@@ -112,7 +112,15 @@ def test_the_metadata_says_what_is_needed(metadata: email.message.Message) -> No
 def test_the_extra_all_takes_nothing_that_needs_a_gpu(metadata: email.message.Message) -> None:
     lines = metadata.get_all("Requires-Dist", [])
     names = {line.split("<")[0].split(">")[0] for line in lines if "extra == 'all'" in line}
-    assert names == {"onnx", "onnxruntime", "openvino", "pycocotools", "safetensors", "torch"}
+    assert names == {
+        "matplotlib",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "pycocotools",
+        "safetensors",
+        "torch",
+    }
 
 
 @needs_backend
