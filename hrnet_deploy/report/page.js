@@ -170,7 +170,7 @@
     cards.append(...next.map(card));
     shown += next.length;
     more.hidden = shown >= matching.length;
-    count.textContent = `${shown} shown of ${matching.length} that fit; the worst ${data.persons.length} of ${data.all} are here`;
+    count.textContent = `${shown} of ${matching.length} shown; this page holds the worst ${data.persons.length} of ${data.all} poses`;
   }
 
   function filter() {
@@ -213,6 +213,9 @@
     readHash();
     filter();
   });
+  /* One engine and subset to begin with: the same person otherwise stands there many times. */
+  form.elements.engine.value = data.engines[0];
+  form.elements.subset.value = data.subsets[0];
   if (hashIsFilter()) readHash();
   filter();
   if (hashIsFilter()) document.getElementById("failures").scrollIntoView();

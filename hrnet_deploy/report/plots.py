@@ -130,7 +130,7 @@ def _curves(facts: dict[str, Any], name: str, x_label: str, y_label: str) -> Any
     subsets, steps = facts["subsets"], facts["steps"][name]
     columns = min(PANELS_PER_ROW, len(subsets))
     rows = math.ceil(len(subsets) / columns)
-    figure = _figure(max(5.6, 3.7 * columns), 3.0 * rows + 0.5)
+    figure = _figure(max(5.6, 3.7 * columns), 3.2 * rows + 0.5)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel in panels[len(subsets) :]:
         panel.set_axis_off()
@@ -140,12 +140,14 @@ def _curves(facts: dict[str, Any], name: str, x_label: str, y_label: str) -> Any
             style = ("-", "--", ":", "-.")[number % 4]
             values = [math.nan if value is None else value for value in cell[name]]
             panel.plot(steps, values, style, color=_colour(number), lw=1.8, label=cell["engine"])
-        panel.set_title(subset)
+        panel.set_title(f"{name.upper()}: {subset}")
+        panel.set_xlabel(x_label)
+        panel.xaxis.set_tick_params(labelbottom=True)
         panel.set_ylim(0, 1.02)
         panel.set_xlim(steps[0], steps[-1])
         panel.grid()
-    figure.supxlabel(x_label, fontsize="medium")
-    figure.supylabel(y_label, fontsize="medium")
+    for panel in panels[::columns]:
+        panel.set_ylabel(y_label)
     handles, labels = panels[0].get_legend_handles_labels()
     count = min(len(labels), 4)
     figure.legend(handles, labels, loc="outside lower center", ncols=count, frameon=False)
