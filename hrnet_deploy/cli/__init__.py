@@ -37,6 +37,7 @@ COMMANDS = {
     "verify": "Compare the poses of two artefacts.",
     "eval": "Evaluate an engine on COCO keypoint annotations.",
     "dataset": "Check, clean, convert, describe and divide keypoint data sets.",
+    "predict": "Find poses in pictures, videos and cameras.",
     "doctor": "Say what this machine has and what is missing.",
 }
 """Command names with their one-line help, so that ``--help`` loads no command."""

@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress_bar(*, unit: str = "persons") -> Iterator[Callable[[int, int], None]]:
-    """A function of (done, total) that moves the bar; without a terminal it does nothing."""
+def progress_bar(
+    *, unit: str = "persons", speed: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """A function of (done, total) that moves the bar; without a terminal it does nothing.
+
+    ``speed`` adds the units a second; a total of 0 is one that is not known.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -26,11 +31,16 @@ def progress_bar(*, unit: str = "persons") -> Iterator[Callable[[int, int], None
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(f"{unit}, time left"),
+        TextColumn(unit + "{task.fields[rate]}, time left"),
         TimeRemainingColumn(),
         TextColumn("elapsed"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task("", total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            rate = f", {bar.tasks[0].speed or 0:.1f} a second" if speed else ""
+            bar.update(task, completed=done, total=total or None, rate=rate)
+
+        yield show

@@ -1,0 +1,122 @@
+"""``hrnet-deploy predict`` as a user runs it: real processes, files, pipes and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx", reason="needs the onnx package")
+
+from tests.world import World, make_world
+
+SLOW = """
+import time
+import hrnet_deploy.engines.onnxruntime as backend
+infer = backend.OnnxRuntimeEngine._infer
+def slowly(self, crops, *, heatmaps):
+    time.sleep(0.3)
+    return infer(self, crops, heatmaps=heatmaps)
+backend.OnnxRuntimeEngine._infer = slowly
+from hrnet_deploy.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"), images=6)
+
+
+def predict(
+    engine: Path, folder: Path, *words: object, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hrnet_deploy", "predict", "--engine", engine, *words]
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def test_lines_on_stdout_talk_on_stderr(tiny_onnx: Path, world: World, tmp_path: Path) -> None:
+    done = predict(tiny_onnx, tmp_path, world.images, "--boxes", world.annotations)
+    assert done.returncode == 0, done.stderr
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 6
+    assert done.stderr.splitlines()[0].startswith("note: ")
+    assert "no boxes of 2 pictures, e.g. " in done.stderr
+    assert done.stderr.splitlines()[1:] == ["7 persons in 6 frames (2 without anybody)"]
+
+
+def test_skipped_inputs_are_listed_and_the_exit_code_is_1(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    names = f"{world.images}/picture 1.png\nnowhere.png\n"
+    words = ("-", "--whole-image", "-o", "out.csv", "--json")
+    done = predict(tiny_onnx, tmp_path, *words, input=names)
+    assert done.returncode == 1
+    assert "left out: nowhere.png: no such file" in done.stderr
+    assert json.loads(done.stdout)["frames"] == 1
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
+
+
+def test_without_boxes_one_line_says_the_three_ways(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    done = predict(tiny_onnx, tmp_path, world.images)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    for way in ("--boxes", "--detector", "--whole-image"):
+        assert way in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tiny_onnx: Path, world: World, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "hrnet_deploy", "predict", "--engine", str(tiny_onnx)]
+    words += ["--whole-image", "--batch", "1", str(world.images)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) in (0, 141)
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_an_interrupted_command_goes_on(tiny_onnx: Path, world: World, tmp_path: Path) -> None:
+    words = ["predict", "--engine", str(tiny_onnx), str(world.images), "--whole-image"]
+    words += ["--batch", "1", "-o", "out.jsonl"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    journal = tmp_path / "out.jsonl.journal"
+    for _ in range(600):
+        if journal.exists() and journal.read_bytes().count(b"\n") > 1:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "To go on: hrnet-deploy predict" in errors
+    assert not (tmp_path / "out.jsonl").exists()
+    done = predict(tiny_onnx, tmp_path, *words[3:])
+    assert done.returncode == 0, done.stderr
+    assert "going on from an interrupted run" in done.stderr
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 6
+    assert os.listdir(tmp_path) == ["out.jsonl"]
