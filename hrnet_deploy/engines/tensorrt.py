@@ -139,6 +139,23 @@ class TensorRTEngine(Engine):
         self._check_output(output, pending.count)
         return output
 
+    def compute_only(self, count: int, repeats: int) -> None:
+        """Run the crops that a slot holds ``repeats`` times, without transfers, and wait.
+
+        For measurements: two calls with different ``repeats`` tell the time of one batch.
+        """
+        bucket = next(size for size in self._buckets if size >= self._check_count(count))
+        with self._device:
+            slot = self._next_slot()
+            for _ in range(repeats):
+                self._execute(slot, bucket)
+            self._device.drain(self._compute)
+
+    def free_memory(self) -> tuple[int, int]:
+        """Free and total bytes of the GPU."""
+        with self._device:
+            return self._device.free_memory()
+
     def layer_report(self) -> str:
         """What every layer became, as the JSON of TensorRT's inspector."""
         return self._opened().layer_report()

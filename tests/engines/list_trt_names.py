@@ -34,6 +34,7 @@ CLASSES = [
     "INetworkDefinition",
     "IOptimizationProfile",
     "IParserError",
+    "IProfiler",
     "IProgressMonitor",
     "ITensor",
     "ITimingCache",

@@ -201,7 +201,11 @@ class IExecutionContext(_Strict):
 
     def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         session = self._engine._session
-        feeds = {name: _view(addresses[name], shapes[name], np.uint8) for name in shapes}
+        kinds = {name: _BYTES[_DTYPES[self._engine._tensors[name].type]] for name in shapes}
+        feeds = {name: _view(addresses[name], shapes[name], kinds[name]) for name in shapes}
+        if profiler := self.__dict__.get("profiler"):
+            assert profiler._ready, "IProfiler.__init__ was not called"
+            profiler.report_layer_time("everything", 1.5)
         names = [value.name for value in session.get_outputs()]
         for name, value in zip(names, session.run(names, feeds), strict=True):
             if FAULT == "wrong" and name == "heatmaps":
@@ -311,7 +315,7 @@ class IOptimizationProfile(_Strict):
         self._shapes: list[tuple[int, ...]] = []
 
     def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
-        assert name == "crops"
+        assert name in ("crops", "images")
         assert len(shapes) == 3
         self._shapes = list(shapes)
 
@@ -369,6 +373,11 @@ class IProgressMonitor:
         self._ready = True
 
 
+class IProfiler:
+    def __init__(self) -> None:
+        self._ready = True
+
+
 class Builder(_Strict):
     _owner = "Builder"
 
@@ -395,8 +404,8 @@ class Builder(_Strict):
             _say(self._logger, "ERROR", f"[builder] {reason[FAULT]}")
             return None
         _say(self._logger, "INFO", "built")
-        assert config._cache is not None
-        config._cache._content += b"learnt;"
+        if config._cache is not None:
+            config._cache._content += b"learnt;"
         profile = config._profile._shapes if config._profile else []
         flags = sorted(flag.name for flag in config._flags)
         pinned = [None if p._pinned is None else p._pinned.name for p in network._layers]

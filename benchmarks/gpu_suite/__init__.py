@@ -1,0 +1,76 @@
+"""The sections of ``benchmarks/gpu.py``: each module has ``run(context) -> findings``."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+SECTIONS = {
+    "prepare": "prepare",
+    "machine": "machine",
+    "tests": "gpu_tests",
+    "crops": "crops",
+    "torch": "torch_peers",
+    "onnxruntime": "onnxruntime_peer",
+    "tensorrt": "tensorrt_engine",
+    "plain": "plain_tensorrt",
+    "accuracy": "accuracy",
+}
+"""Names on the command line, and the modules behind them, in the order in which they run."""
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Missing(Exception):
+    """Something that a section needs is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where the suite keeps its files, whether it is in a hurry, and on what it measures."""
+
+    work: Path
+    quick: bool
+    device: str
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Batch sizes to sweep."""
+        return BATCHES[:4] if self.quick else BATCHES
+
+    @property
+    def seconds(self) -> float:
+        """How long one figure is measured."""
+        return 0.2 if self.quick else 2.0
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether this is the real thing; "cpu" only tries the code."""
+        return self.device.startswith("cuda")
+
+
+def needed(module: str) -> ModuleType:
+    """Import ``module``, or say that the section has to do without."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise Missing(f"{module} cannot be imported ({error})") from error
+
+
+def needed_torch(context: Context) -> ModuleType:
+    """PyTorch, on the device of the suite."""
+    torch = needed("torch")
+    if context.on_gpu and not torch.cuda.is_available():
+        raise Missing(f"torch {torch.__version__} sees no CUDA device")
+    return torch
+
+
+def needed_gpu(context: Context) -> None:
+    """Say that a section needs a GPU where there is none."""
+    from hrnet_deploy.engines.cuda.probe import probe
+
+    problem = probe().problem
+    if context.on_gpu and problem is not None:
+        raise Missing(problem)
