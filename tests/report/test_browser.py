@@ -1,0 +1,94 @@
+"""The failure browser in a real one: headless Chromium, from the file system."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
+)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+CARD = re.compile(
+    r'<article class="card" data-engine="(.*?)" data-subset="(.*?)" data-size="(.*?)"'
+    r' data-kinds="(.*?)" data-oks="(.*?)">'
+)
+
+
+def browse(page: Path, profile: Path, *options: str, fragment: str = "") -> str:
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *options, f"{page.as_uri()}#{fragment}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def page(finished: Any) -> Path:
+    bench, _ = finished
+    path: Path = bench.folder / "out/report.html"
+    return path
+
+
+def cards(document: str) -> list[tuple[str, ...]]:
+    return CARD.findall(document)
+
+
+def test_the_worst_come_first_with_both_skeletons(page: Path, tmp_path: Path) -> None:
+    document = browse(page, tmp_path, "--dump-dom")
+    found = cards(document)
+    assert len(found) == 9
+    assert {(card[0], card[1]) for card in found} == {("a.onnx", "all")}
+    similarities = [float(card[4]) for card in found]
+    assert similarities == sorted(similarities)
+    assert similarities[0] < 0.9
+    assert "9 of 9 shown; this page holds the worst 30 of 30 poses" in document
+    first = document.split("<article")[1]
+    assert first.count("<svg") == first.count("<image") == 2
+    assert re.findall(r"<figcaption>(.*?)<", first) == ["labelled", "predicted"]
+    assert first.count('class="keypoint"') == 6
+    assert first.count("<line") == 8  # two limbs with their rims on each side
+
+
+@pytest.mark.parametrize(
+    ("fragment", "count", "check"),
+    [
+        ("subset=first", 12, lambda card: card[1] == "first"),
+        ("engine=wide.onnx&subset=all", 9, lambda card: card[0] == "wide.onnx"),
+        ("engine=a.onnx&subset=all&kind=inversion", 1, lambda card: "inversion" in card[3]),
+        ("size=large", 0, None),
+        ("size=medium&engine=a.onnx", 15, lambda card: card[2] == "medium"),
+    ],
+)
+def test_filters(page: Path, tmp_path: Path, fragment: str, count: int, check: Any) -> None:
+    document = browse(page, tmp_path, "--dump-dom", fragment=fragment)
+    found = cards(document)
+    assert len(found) == count
+    assert all(check(card) for card in found)
+
+
+def test_a_file_name_stays_text(page: Path, tmp_path: Path) -> None:
+    document = browse(page, tmp_path, "--dump-dom", fragment="subset=first")
+    assert "&lt;b id=evil&gt;" in document
+    assert "<b id=" not in document
+
+
+def test_it_can_be_seen(page: Path, tmp_path: Path) -> None:
+    shot = tmp_path / "shot.png"
+    browse(page, tmp_path, f"--screenshot={shot}", "--window-size=1200,4400")
+    picture = cv2.imread(str(shot))
+    assert picture.shape == (4400, 1200, 3)
+    dark = (picture.max(axis=2) < 60).mean()
+    assert dark > 0.01  # the pictures of the cards are dark, the page is not
