@@ -113,13 +113,14 @@ def drop_images(
     """Remove images with their annotations."""
     kept_images, kept = [], []
     for place, image in enumerate(document.images):
-        if isinstance(image, dict) and image.get("id") in image_ids:
+        if _has_id(image) and image["id"] in image_ids:
             name = f"{name_of(image, 'image', place)} ({image.get('file_name')})"
             changes.add(rule, name, "goes with its annotations")
         else:
             kept_images.append(image)
     for place, entry in enumerate(document.annotations):
-        if isinstance(entry, dict) and entry.get("image_id") in image_ids:
+        key = entry.get("image_id") if isinstance(entry, dict) else None
+        if is_id(key) and key in image_ids:
             changes.add(rule, name_of(entry, "annotation", place), "goes with its image")
         else:
             kept.append(entry)
@@ -131,7 +132,7 @@ def drop_broken(document: Document, changes: Changes) -> None:
     nameless = {
         image["id"]
         for image in document.images
-        if isinstance(image, dict) and not _is_text(image.get("file_name")) and "id" in image
+        if _has_id(image) and not _is_text(image.get("file_name"))
     }
     drop_images(document, nameless, "drop-broken", changes)
     images = {image["id"] for image in document.images if _has_id(image)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hrnet_deploy.datasets import fields
@@ -14,6 +14,9 @@ from hrnet_deploy.datasets.fields import EDGE_TOLERANCE, Record
 from hrnet_deploy.evaluation.coco import is_id, is_number
 
 Size = tuple[float, float] | None
+_OF_KEYPOINTS = frozenset(
+    {"visibility", "hide_outside_image", "hide_outside_box", "boxes", "counts"}
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,13 @@ def reorder(entries: list[Record], order: list[int], changes: Changes) -> None:
 def repair(
     entry: Record, name: str, category: Record | None, size_wh: Size, plan: Plan, changes: Changes
 ) -> None:
-    """Run all rules on one annotation."""
+    """Run all rules on one annotation.
+
+    Keypoints of another number than the category's may be anything: they are left alone.
+    """
+    names = fields.keypoint_names(category) if category is not None else ()
+    if names and len(fields.triplets(entry) or names) != len(names):
+        plan = replace(plan, off=plan.off | _OF_KEYPOINTS)
     if "visibility" not in plan.off:
         _repair_flags(entry, name, plan, changes)
     if "clip" not in plan.off and size_wh is not None:

@@ -75,7 +75,8 @@ def read_document(path: Subject) -> Document:
 def read_sound_document(path: Subject) -> Document:
     """Read a COCO file whose records can be told apart: for commands that take parts of it.
 
-    Raises InputError naming the first record that is no object, has no id or shares it.
+    Raises InputError naming the first record that is no object, has no id or shares it, or refers
+    to something that is no id.
     """
     document = read_document(path)
     fix = f"Run: hrnet-deploy dataset clean {path}"
@@ -90,6 +91,11 @@ def read_sound_document(path: Subject) -> Document:
             if entry["id"] in seen:
                 raise InputError(path, f"{kind} id {entry['id']} stands twice", fix)
             seen.add(entry["id"])
+    for entry in document.annotations:
+        for key in ("image_id", "category_id"):
+            if not is_id(entry.get(key)):
+                problem = f"annotation {entry['id']} has {key} {entry.get(key)!r}"
+                raise InputError(path, f"{problem}, not a whole number", fix)
     return document
 
 

@@ -126,17 +126,29 @@ def _persons(
             x, y = _pixels(result, name, path)
             points.append((region, label, x, y, parents.get(region)))
     notes: list[str] = []
+    shared = 0
     if not shapes and points:
         shapes[""] = _Shape(_PERSON, (0.0, 0.0, 0.0, 0.0), None)
     # Those with a parent first: they take their names before the others are shared out.
     for region, label, x, y, parent in sorted(points, key=lambda p: p[4] not in shapes):
-        shape = shapes.get(parent or "") or _around(shapes.values(), x, y, label)
+        shape = shapes.get(parent or "")
+        if shape is None:
+            around = _around(shapes.values(), x, y)
+            shared += len(around) > 1
+            shape = next(
+                (s for s in around if label not in s.points), around[0] if around else None
+            )
         if shape is None:
             notes.append(f"{name}: '{label}' at {x:.0f}, {y:.0f} lies in no rectangle; left out")
         elif label in shape.points:
             notes.append(f"{name}: '{label}' stands twice in one person; the first counts")
         else:
             shape.points[label] = [x, y, 1 if region in hidden else 2]
+    if shared:
+        notes.append(
+            f"{name}: {shared} keypoints lie in several rectangles and went to the smallest; "
+            "make them children of theirs to be sure"
+        )
     return list(shapes.values()), notes
 
 
@@ -165,11 +177,10 @@ def _parents(results: list[dict[str, Any]]) -> dict[str, str]:
     return parents
 
 
-def _around(shapes: Iterable[_Shape], x: float, y: float, label: str) -> _Shape | None:
-    """The smallest shape around a point that has no keypoint of its name yet."""
+def _around(shapes: Iterable[_Shape], x: float, y: float) -> list[_Shape]:
+    """The shapes around a point, the smallest first."""
     fitting = [s for s in shapes if _is_whole(s) or not fields.outside_box(x, y, s.box)]
-    free = [s for s in fitting if label not in s.points]
-    return min(free or fitting, key=lambda s: s.box[2] * s.box[3], default=None)
+    return sorted(fitting, key=lambda s: s.box[2] * s.box[3])
 
 
 def _is_whole(shape: _Shape) -> bool:
