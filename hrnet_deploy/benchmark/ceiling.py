@@ -1,0 +1,133 @@
+"""What the machine can do at all: its fastest matrix product and its copying, measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hrnet_deploy.benchmark.measure import Task
+
+GEMM_SIDE = 1024
+"""Square matrices whose operands stay in a second or third level cache, as convolutions' do."""
+
+COPY_BYTES = 128 << 20
+"""Larger than the caches of common processors."""
+
+_TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """A task that runs at the machine's limit; ``amount`` is what one run does (flop or bytes)."""
+
+    task: Task
+    library: str
+    amount: float
+
+    def rate(self, seconds: float) -> float:
+        """Flop or bytes per second."""
+        return self.amount / seconds
+
+
+def gemm_ceilings(precisions: set[str], threads: int) -> dict[str, Ceiling]:
+    """The fastest matrix product at hand by precision ("fp32", "bf16"), on the CPU."""
+    ceilings = {}
+    for precision in sorted(precisions & {"fp32", "bf16"}):
+        makers = (_with_torch, _with_openvino, _with_numpy)
+        works = [made for made in (make(precision, threads) for make in makers) if made]
+        if not works:
+            continue
+        library, work, amount = min(works, key=lambda item: _best(item[1]) / item[2])
+        ceilings[precision] = Ceiling(Task(f"gemm {precision}", work), library, amount)
+    return ceilings
+
+
+def copy_ceiling() -> Ceiling:
+    """Copying memory; reading and writing both count, as in the STREAM benchmark."""
+    source = np.ones(COPY_BYTES // 8)
+    target = np.zeros_like(source)
+    return Ceiling(
+        Task("copy", lambda: np.copyto(target, source)), f"numpy {np.__version__}", 2 * COPY_BYTES
+    )
+
+
+Made = tuple[str, Callable[[], object], float]
+_FLOP = 2.0 * GEMM_SIDE**3
+
+
+def _with_torch(precision: str, threads: int) -> Made | None:
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    torch.set_num_threads(threads)
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.rand(GEMM_SIDE, GEMM_SIDE).to(kind) for _ in range(2))
+    out = torch.empty(GEMM_SIDE, GEMM_SIDE, dtype=kind)
+
+    def work() -> None:
+        with torch.inference_mode():
+            for _ in range(2):
+                torch.mm(left, right, out=out)
+
+    return f"torch {torch.__version__}", work, 2 * _FLOP
+
+
+def _with_openvino(precision: str, threads: int) -> Made | None:
+    """One product a thread, each in a stream of its own, as the engine works."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    left = ops.parameter([GEMM_SIDE, GEMM_SIDE], ov.Type.f32)
+    rng = np.random.default_rng(0)
+    right = ops.constant(rng.random((GEMM_SIDE, GEMM_SIDE), np.float32))
+    model = ov.Model([ops.matmul(left, right, False, False)], [left])
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "NUM_STREAMS": str(threads),
+        "INFERENCE_NUM_THREADS": str(threads),
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    compiled = ov.Core().compile_model(model, "CPU", settings)
+    crops = rng.random((GEMM_SIDE, GEMM_SIDE), np.float32)
+    requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
+    for request in requests:
+        request.set_input_tensor(ov.Tensor(crops.copy()))
+
+    def work() -> None:
+        for request in requests:
+            request.start_async()
+        for request in requests:
+            request.wait()
+
+    return f"openvino {ov.__version__.split('-')[0]}", work, threads * _FLOP
+
+
+def _with_numpy(precision: str, threads: int) -> Made | None:
+    """NumPy's library takes all cores; with fewer threads asked for it would be unfair."""
+    from hrnet_deploy.engines.cpu import physical_cores
+
+    if precision != "fp32" or threads != physical_cores():
+        return None
+    rng = np.random.default_rng(0)
+    left, right = (rng.random((GEMM_SIDE, GEMM_SIDE), np.float32) for _ in range(2))
+    out = np.empty_like(left)
+    return f"numpy {np.__version__}", lambda: np.matmul(left, right, out=out), _FLOP
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Seconds of the best of a few runs."""
+    work()
+    taken = []
+    for _ in range(_TRIALS):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken)

@@ -1,0 +1,183 @@
+"""What is measured: each artefact in every way that this machine can run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrnet_deploy.benchmark.cost import Cost, graph_cost
+from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.engines.signature import read_engine_file
+from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.files import check_input_file
+from hrnet_deploy.spec import ModelSpec
+
+ENGINES = (".onnx", ".plan")
+CHECKPOINTS = (".pth", ".pt", ".safetensors")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How one artefact is run; ``backend`` "torch" is PyTorch, eager, with the official decode."""
+
+    path: Path
+    backend: str | None
+    precision: str
+    device: str | None
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A loaded artefact; ``cost`` is None where it could not be counted."""
+
+    name: str
+    way: Way
+    engine: Engine
+    cost: Cost | None
+
+
+def ways(
+    paths: Sequence[Path],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    *,
+    device: str | None,
+    threads: int | None,
+) -> list[Way]:
+    """Every combination that makes sense, in the order of ``paths``.
+
+    Without backends an ONNX file is run on the CPU by ONNX Runtime and, where it is installed and
+    the processor can, by OpenVINO in float32 and bfloat16. Raises InputError for a missing file,
+    an unknown type and one that is given twice.
+    """
+    found = []
+    for path in paths:
+        check_input_file(path, what="engine or checkpoint")
+        suffix = path.suffix.lower()
+        if suffix not in (*ENGINES, *CHECKPOINTS):
+            fix = f"Give {', '.join((*ENGINES, *CHECKPOINTS))} files"
+            raise InputError(path, f"has the unknown extension '{suffix}'", fix)
+        combinations: Sequence[tuple[str | None, str]]
+        if suffix in CHECKPOINTS:
+            combinations = [("torch", "exact")]
+        elif suffix == ".plan":
+            combinations = [("tensorrt", "exact")]
+        elif backends or precisions:
+            combinations = [
+                (backend, precision)
+                for backend in backends or (None,)
+                for precision in precisions or ("exact",)
+                if (backend, precision) != ("onnxruntime", "bf16")
+            ]
+        else:
+            combinations = _everything(path, device)
+        found += [Way(path, *combination, device, threads) for combination in combinations]
+    if len(set(found)) < len(found):
+        twice = next(way.path for way in found if found.count(way) > 1)
+        raise InputError(twice, "is given twice", "Give each artefact once")
+    return found
+
+
+def _everything(path: Path, device: str | None) -> list[tuple[str | None, str]]:
+    combinations: list[tuple[str | None, str]] = [("onnxruntime", "exact")]
+    on_cpu = device in (None, "cpu")
+    if on_cpu and importlib.util.find_spec("openvino") and _typed_fp32(path):
+        import openvino
+
+        from hrnet_deploy.engines.openvino import native_precisions
+
+        combinations.append(("openvino", "exact"))
+        if "bf16" in native_precisions(openvino):
+            combinations.append(("openvino", "bf16"))
+    return combinations
+
+
+def _typed_fp32(path: Path) -> bool:
+    return read_engine_file(path)[1].precision == "fp32"
+
+
+def open_contenders(all_ways: Sequence[Way], stack: ExitStack, *, say: Say) -> list[Contender]:
+    """Load every way; ``stack`` closes them. A checkpoint does what the first engine's spec says.
+
+    A device that would not be the one asked for is an EnvironmentFault.
+    """
+    specs = [spec for spec in map(_carried_spec, all_ways) if spec is not None]
+    engines = [stack.enter_context(open_way(way, specs[0] if specs else None)) for way in all_ways]
+    contenders: list[Contender] = []
+    for way, engine in zip(all_ways, engines, strict=True):
+        cost = _cost(way, engine.spec, [other.path for other in all_ways], say)
+        contenders.append(Contender(_name(way, engine), way, engine, cost))
+    names = [contender.name for contender in contenders]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(name, "is measured twice", "Give files of different names")
+    return contenders
+
+
+def open_way(way: Way, spec: ModelSpec | None) -> Engine:
+    """The engine of one way; ``spec`` says what a checkpoint has to do, None its defaults."""
+    if way.backend == "torch":
+        return _torch(way, spec)
+    return load_engine(
+        way.path,
+        device=way.device,
+        threads=way.threads,
+        backend=way.backend,
+        precision=way.precision,
+    )
+
+
+def carried_spec(all_ways: Sequence[Way]) -> ModelSpec | None:
+    """The spec of the first ONNX file; None without one."""
+    return next((spec for spec in map(_carried_spec, all_ways) if spec is not None), None)
+
+
+def _carried_spec(way: Way) -> ModelSpec | None:
+    return read_engine_file(way.path)[1] if way.path.suffix.lower() == ".onnx" else None
+
+
+def _torch(way: Way, spec: ModelSpec | None) -> Engine:
+    from hrnet_deploy.errors import require
+
+    torch = require("torch", extra="export", purpose=f"running {way.path.name}")
+    from hrnet_deploy.engines.cpu import physical_cores
+    from hrnet_deploy.export.checkpoint import read_checkpoint
+    from hrnet_deploy.export.run import checkpoint_spec, reference_engine
+    from hrnet_deploy.export.settings import ExportSettings
+
+    checkpoint = read_checkpoint(way.path)
+    if spec is None:
+        spec = checkpoint_spec(checkpoint, ExportSettings(), say=lambda line: None)
+    torch.set_num_threads(way.threads or physical_cores())
+    own = dataclasses.replace(spec, source_sha256=checkpoint.sha256)
+    return reference_engine(checkpoint, own, device=way.device or "cpu")
+
+
+def _name(way: Way, engine: Engine) -> str:
+    info = engine.info
+    device = "" if info.device == "cpu" else f" {info.device}"
+    return f"{way.path.name} {info.backend} {info.precision}{device}"
+
+
+def _cost(way: Way, spec: ModelSpec, paths: list[Path], say: Say) -> Cost | None:
+    """Counted in the file itself, or in an ONNX file of the same checkpoint."""
+    candidates = [way.path] if way.path.suffix.lower() == ".onnx" else paths
+    for path in candidates:
+        if path.suffix.lower() != ".onnx":
+            continue
+        content, other = read_engine_file(path)
+        same = other.source_sha256 == spec.source_sha256 and other.flip_test == spec.flip_test
+        if path == way.path or same:
+            try:
+                return graph_cost(content)
+            except EnvironmentFault as error:
+                say(f"{path}: operations are not counted ({error.problem})")
+                return None
+    return None

@@ -1,0 +1,77 @@
+"""What one person costs by the graph: multiplications, bytes that the convolutions move."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hrnet_deploy.errors import require
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one crop, its mirrored pass included: ``gflop`` of the convolutions (2 for each
+    multiplication with its addition), ``weight_mb`` of all constants and ``activation_mb`` that
+    every node reads and writes if nothing stays in a cache, both in the types of the file.
+    """
+
+    gflop: float
+    weight_mb: float
+    activation_mb: float
+    passes: int
+
+
+def graph_cost(content: bytes) -> Cost:
+    """Count an engine's ONNX file, whose batch is set to one crop."""
+    onnx = require("onnx", extra="export", purpose="counting operations")
+    model = onnx.load_from_string(content)
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    batch.ClearField("dim_param")
+    crops = batch.dim_value or 1
+    batch.dim_value = crops
+    del model.graph.value_info[:]
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes = _shapes(model)
+    flop, moved, passes = 0, 0, 1
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        values = [name for name in (*node.input, *node.output) if name and name not in constants]
+        moved += sum(_bytes(shapes.get(name)) for name in values)
+        if node.op_type == "Conv":
+            output, weight = shapes[node.output[0]][0], shapes[node.input[1]][0]
+            flop += 2 * math.prod(output) * math.prod(weight[1:])
+            passes = max(passes, output[0] // crops)
+    weights = sum(_bytes(shapes.get(name)) for name in constants)
+    return Cost(flop / crops / 1e9, weights / 1e6, moved / crops / 1e6, passes)
+
+
+Shape = tuple[list[int], int]
+"""Dimensions and bytes of an element."""
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    found: dict[str, Shape] = {}
+    graph = model.graph
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        kind = value.type.tensor_type
+        sizes = [dim.dim_value for dim in kind.shape.dim]
+        if all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            found[value.name] = (sizes, _item_size(kind.elem_type))
+    for tensor in graph.initializer:
+        found[tensor.name] = (list(tensor.dims), _item_size(tensor.data_type))
+    return found
+
+
+def _item_size(kind: int) -> int:
+    from onnx import helper
+
+    size: Any = helper.tensor_dtype_to_np_dtype(kind).itemsize
+    return int(size)
+
+
+def _bytes(shape: Shape | None) -> int:
+    return 0 if shape is None else math.prod(shape[0]) * shape[1]

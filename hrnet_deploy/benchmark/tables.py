@@ -1,0 +1,198 @@
+"""Tables of a run or a comparison, for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hrnet_deploy.benchmark.compare import Change
+
+_NONE = "-"
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """A title, column names (the first is text, the rest figures) and rows of cells."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """A GitHub table under its title in bold."""
+        lines = [
+            "| " + " | ".join(self.columns) + " |",
+            "| --- |" + " ---: |" * (len(self.columns) - 1),
+        ]
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        lines += ["| " + " | ".join(row) + " |" for row in cells]
+        return f"**{self.title}**\n\n" + "\n".join(lines) + "\n"
+
+
+def run_tables(run: dict[str, Any]) -> list[PlainTable]:
+    """Engines alone, the batch sweep, the way from files, and the ceilings."""
+    tables = [_engines(run)]
+    if any(row["sweep"] for row in run["rows"]):
+        tables.append(_sweep(run))
+    if any(entry["seconds"] for entry in run["end_to_end"]["rows"].values()):
+        tables.append(_whole(run))
+        tables.append(_stages(run))
+    if run["ceilings"]:
+        tables.append(_ceilings(run))
+    return tables
+
+
+def header(run: dict[str, Any]) -> str:
+    """The machine in one line."""
+    machine = run["machine"]
+    disturbance = run["disturbance"]
+    others = disturbance["others_cores"]
+    parts = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads",
+        ", ".join(machine["instructions"]),
+        f"commit {machine['commit']}" if machine["commit"] else "",
+        "" if others is None else f"others took {others:.2f} cores",
+        run["time"],
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def comparison_table(changes: Sequence[Change]) -> PlainTable:
+    """One line for each row that both runs have."""
+    rows = []
+    for change in changes:
+        relative = change.against_machine
+        rows.append(
+            (
+                change.name,
+                f"{change.first_ms:.2f}",
+                f"{change.second_ms:.2f}",
+                _interval(change.time.value, change.time.low, change.time.high),
+                _NONE
+                if relative is None
+                else _interval(relative.value, relative.low, relative.high),
+                f"{change.p_value:.2g}",
+                change.verdict,
+            )
+        )
+    columns = ("", "first ms", "second ms", "time ratio", "against machine", "p", "verdict")
+    return PlainTable("Second run against the first, ms per person", columns, tuple(rows))
+
+
+def _engines(run: dict[str, Any]) -> PlainTable:
+    rows = []
+    for row in run["rows"]:
+        figures = row["figures"]
+        if figures is None:
+            rows.append((row["name"], *[_NONE] * 8, _optional(row["peak_mb"], "{:.0f}")))
+            continue
+        ms = figures["ms_per_person"]
+        rows.append(
+            (
+                row["name"],
+                *(f"{ms[name]:.2f}" for name in ("median", "p5", "p95", "p99")),
+                f"{ms['spread']:.0%}",
+                f"{figures['persons_per_second']:.2f}",
+                _times(figures["times_first"]),
+                _optional(figures["share_of_gemm"], "{:.0%}"),
+                _optional(row["peak_mb"], "{:.0f}"),
+            )
+        )
+    batches = sorted({row["batch"] for row in run["rows"]})
+    title = (
+        f"Engines alone: batch {', '.join(map(str, batches))}, {_rounds(run)} rounds, "
+        f"times faster than {run['rows'][0]['name']}"
+    )
+    columns = (
+        "",
+        "ms/person",
+        "p5",
+        "p95",
+        "p99",
+        "spread",
+        "persons/s",
+        "times",
+        "of GEMM",
+        "MB",
+    )
+    return PlainTable(title, columns, tuple(rows))
+
+
+def _rounds(run: dict[str, Any]) -> int:
+    """Rounds that were finished."""
+    return max((len(row["seconds"]) for row in run["rows"]), default=0)
+
+
+def _sweep(run: dict[str, Any]) -> PlainTable:
+    from hrnet_deploy.benchmark.statistics import summarise
+
+    sizes = sorted({int(size) for row in run["rows"] for size in row["sweep"]})
+    rows = []
+    for row in run["rows"]:
+        cells = [
+            f"{size / summarise(row['sweep'][str(size)]).median:.2f}"
+            if str(size) in row["sweep"]
+            else _NONE
+            for size in sizes
+        ]
+        rows.append((row["name"], *cells, str(row["knee"] or _NONE)))
+    columns = ("batch", *map(str, sizes), "knee")
+    return PlainTable("Persons per second by batch", columns, tuple(rows))
+
+
+def _whole(run: dict[str, Any]) -> PlainTable:
+    whole = run["end_to_end"]
+    rows = []
+    for name, entry in whole["rows"].items():
+        if not entry["seconds"]:
+            continue
+        figures = entry["figures"]
+        ms = figures["ms_per_person"]
+        rows.append(
+            (
+                name,
+                *(f"{ms[key]:.2f}" for key in ("median", "p5", "p95")),
+                f"{figures['persons_per_second']:.2f}",
+                _times(figures["times_first"]),
+            )
+        )
+    title = f"From files to keypoints, {whole['persons']} persons in {whole['pictures']} pictures"
+    columns = ("", "ms/person", "p5", "p95", "persons/s", "times")
+    return PlainTable(title, columns, tuple(rows))
+
+
+def _stages(run: dict[str, Any]) -> PlainTable:
+    entries = {
+        name: entry["figures"]["stages_ms_per_person"]
+        for name, entry in run["end_to_end"]["rows"].items()
+        if entry["seconds"]
+    }
+    names: dict[str, float] = next(iter(entries.values()), {})
+    rows = tuple(
+        (name, *(f"{stages[stage]:.3f}" for stage in names), f"{sum(stages.values()):.2f}")
+        for name, stages in entries.items()
+        if stages
+    )
+    return PlainTable("Stages one by one, ms per person", ("", *names, "sum"), rows)
+
+
+def _ceilings(run: dict[str, Any]) -> PlainTable:
+    rows = []
+    for name, entry in run["ceilings"].items():
+        if entry["rate"]:
+            unit = "GB/s" if name == "copy" else "GFLOP/s"
+            rows.append((f"{name} ({entry['library']})", f"{entry['rate'] / 1e9:.1f} {unit}"))
+    return PlainTable("What the machine can do, measured in the same rounds", ("", ""), tuple(rows))
+
+
+def _times(ratio: dict[str, float] | None) -> str:
+    return _NONE if ratio is None else _interval(ratio["value"], ratio["low"], ratio["high"])
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _optional(value: float | None, form: str) -> str:
+    return _NONE if value is None else form.format(value)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("onnx", reason="needs the onnx package")
+pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+
+from hrnet_deploy.benchmark import session
+from hrnet_deploy.benchmark.contenders import ways
+from hrnet_deploy.benchmark.end_to_end import STAGES, Pictures
+from hrnet_deploy.benchmark.memory import peak_mb
+from hrnet_deploy.benchmark.session import BenchmarkJob, run_benchmark
+from hrnet_deploy.engines import load_engine
+from hrnet_deploy.engines.onnxruntime import OnnxRuntimeEngine
+from hrnet_deploy.errors import EnvironmentFault, InputError
+from tests.world import make_world
+
+QUICK: dict[str, Any] = {
+    "backends": ("onnxruntime",),
+    "batch": 2,
+    "sweep": (1, 2),
+    "rounds": 3,
+    "warmup": 1,
+    "memory": False,
+    "ceiling": False,
+    "threads": 1,
+}
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def test_engine_and_checkpoint_side_by_side(
+    small_onnx: Path, small_checkpoint: Path, small: ModuleType, tmp_path: Path
+) -> None:
+    job = BenchmarkJob((small_onnx, small_checkpoint), **(QUICK | {"ceiling": True}))
+    run = run_benchmark(job, say=quiet)
+    assert [row["name"] for row in run["rows"]] == [
+        "small.onnx onnxruntime fp32",
+        "small.pth torch fp32",
+    ]
+    for row in run["rows"]:
+        assert len(row["seconds"]) == 3
+        assert {size: len(seconds) for size, seconds in row["sweep"].items()} == {"1": 3, "2": 3}
+        assert row["knee"] in (1, 2)
+        assert row["figures"]["persons_per_second"] > 0
+    assert run["rows"][0]["figures"]["share_of_gemm"] > 0
+    assert run["rows"][1]["figures"]["times_first"]["value"] > 0
+    assert len(run["ceilings"]["gemm fp32"]["seconds"]) == 3
+    assert run["stopped"] is None
+    assert run["failed"] is None
+    assert run["end_to_end"]["rows"] == {}
+
+
+def test_openvino_comes_by_itself_where_it_is(small_onnx: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
+    from hrnet_deploy.engines.openvino import native_precisions
+
+    found = ways([small_onnx], [], [], device=None, threads=None)
+    expected = [("onnxruntime", "exact"), ("openvino", "exact")]
+    if "bf16" in native_precisions(openvino):
+        expected.append(("openvino", "bf16"))
+    assert [(way.backend, way.precision) for way in found] == expected
+    on_gpu = ways([small_onnx], [], [], device="cuda", threads=None)
+    assert [way.backend for way in on_gpu] == ["onnxruntime"]
+
+
+def test_combinations_that_do_not_exist_are_left_out(small_onnx: Path) -> None:
+    found = ways(
+        [small_onnx], ["onnxruntime", "openvino"], ["exact", "bf16"], device=None, threads=2
+    )
+    assert [(way.backend, way.precision) for way in found] == [
+        ("onnxruntime", "exact"),
+        ("openvino", "exact"),
+        ("openvino", "bf16"),
+    ]
+
+
+def test_the_whole_way_with_its_stages(make_tiny_onnx: Any, tmp_path: Path) -> None:
+    from tests.world import NAMES
+
+    world = make_world(tmp_path / "world", images=6)
+    engine = make_tiny_onnx(keypoint_names=NAMES)
+    pictures = Pictures(world.images, world.annotations, None, 4)
+    job = BenchmarkJob((engine,), **(QUICK | {"sweep": (), "pictures": pictures}))
+    run = run_benchmark(job, say=quiet)
+    whole = run["end_to_end"]
+    assert whole["pictures"] == 4
+    assert whole["persons"] == 7  # pictures hold 1, 2, 3 and then 0 or 1 persons
+    (entry,) = whole["rows"].values()
+    assert len(entry["seconds"]) == 3
+    assert set(entry["figures"]["stages_ms_per_person"]) == set(STAGES)
+    assert all(value > 0 for value in entry["figures"]["stages_ms_per_person"].values())
+
+
+def test_a_signal_keeps_finished_rounds(small_onnx: Path) -> None:
+    asked = iter([None] * 12 + [int(signal.SIGINT)] * 1000)
+    run = run_benchmark(
+        BenchmarkJob((small_onnx,), **(QUICK | {"rounds": 50})), say=quiet, stop=lambda: next(asked)
+    )
+    assert run["stopped"] == signal.SIGINT
+    done = len(run["rows"][0]["seconds"])
+    assert 1 <= done < 50
+    assert run["rows"][0]["figures"]["ms_per_person"]["rounds"] == done
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    small_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = OnnxRuntimeEngine._infer
+
+    def small_memory(self: OnnxRuntimeEngine, crops: NDArray[np.uint8], *, heatmaps: bool) -> Any:
+        if len(crops) > 3:
+            raise EnvironmentFault("small.onnx", "ran out of memory in ONNX Runtime", "x")
+        return infer(self, crops, heatmaps=heatmaps)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_infer", small_memory)
+    job = BenchmarkJob((small_onnx,), **(QUICK | {"batch": 16, "sweep": (1, 4)}))
+    run = run_benchmark(job, say=quiet)
+    (row,) = run["rows"]
+    assert row["batch"] == 2
+    assert len(row["seconds"]) == 3
+    assert set(row["sweep"]) == {"1"}
+    assert any("batch 16 ran out of memory, 2 is used" in note for note in run["notes"])
+
+
+def test_a_lost_device_ends_the_run_and_keeps_its_rounds(
+    small_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer, calls = OnnxRuntimeEngine._infer, [0]
+
+    def dying(self: OnnxRuntimeEngine, crops: NDArray[np.uint8], *, heatmaps: bool) -> Any:
+        calls[0] += 1
+        if calls[0] > 6:
+            raise EnvironmentFault("cuda:0", "CUDA error 700", "Run it again")
+        return infer(self, crops, heatmaps=heatmaps)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_infer", dying)
+    run = run_benchmark(BenchmarkJob((small_onnx,), **QUICK), say=quiet)
+    assert "CUDA error 700" in run["failed"]
+    assert len(run["rows"][0]["seconds"]) == 3  # the sweep was what died
+
+
+def test_a_gpu_that_is_not_there_is_an_error(small_onnx: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has the CUDA provider")
+    job = BenchmarkJob((small_onnx,), **(QUICK | {"device": "cuda"}))
+    with pytest.raises(EnvironmentFault, match="device: is cuda, but this ONNX Runtime"):
+        run_benchmark(job, say=quiet)
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (("missing.onnx",), r"missing\.onnx: no such file"),
+        (("notes.txt",), r"has the unknown extension '\.txt'"),
+        (("small.onnx", "small.onnx"), "is given twice"),
+    ],
+)
+def test_wrong_artefacts_are_named(
+    small_onnx: Path, tmp_path: Path, names: tuple[str, ...], problem: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "small.onnx").write_bytes(small_onnx.read_bytes())
+    job = BenchmarkJob(tuple(tmp_path / name for name in names), **QUICK)
+    with pytest.raises(InputError, match=problem):
+        run_benchmark(job, say=quiet)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_is_that_of_the_artefact_alone(small_onnx: Path) -> None:
+    (way,) = ways([small_onnx], ["onnxruntime"], [], device=None, threads=1)
+    with load_engine(small_onnx) as engine:
+        spec = engine.spec
+    ballast = np.ones(400 << 17)  # 400 MiB that are ours, not the engine's
+    used = peak_mb(way, spec, 2)
+    assert used is not None
+    assert 40 < used < 350
+    assert ballast.sum() > 0
+    gone = dataclasses.replace(way, path=way.path.with_name("gone.onnx"))
+    assert peak_mb(gone, spec, 2) is None
+
+
+def test_the_ceilings_are_measured_in_the_same_rounds() -> None:
+    from hrnet_deploy.benchmark.ceiling import copy_ceiling, gemm_ceilings
+
+    (ceiling,) = gemm_ceilings({"fp32", "fp16"}, 1).values()
+    ceiling.task.work()
+    assert ceiling.task.name == "gemm fp32"
+    assert ceiling.amount % (2 * 1024**3) == 0
+    assert ceiling.rate(2.0) == ceiling.amount / 2
+    copy = copy_ceiling()
+    copy.task.work()
+    assert copy.amount == 2 * (128 << 20)
+    assert session.MIN_ROUNDS >= 3
