@@ -1,4 +1,4 @@
-"""The wheel holds the package and the recipes, and what is installed from it runs."""
+"""The wheel holds the package, recipes and build profiles, and what is installed from it runs."""
 
 from __future__ import annotations
 
@@ -74,9 +74,13 @@ def source_files() -> set[str]:
 def test_the_wheel_holds_exactly_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
-    recipes = {f"hrnet_deploy/recipes/{file.name}" for file in (ROOT / "export").glob("*.toml")}
-    assert len(recipes) > 1
-    assert names == source_files() | recipes | {f"{INFO}/{name}" for name in METADATA}
+    carried = {
+        f"hrnet_deploy/{target}/{file.name}"
+        for folder, target in (("export", "recipes"), ("engines", "profiles"))
+        for file in (ROOT / folder).glob("*.toml")
+    }
+    assert {Path(name).parent.name for name in carried} == {"recipes", "profiles"}
+    assert names == source_files() | carried | {f"{INFO}/{name}" for name in METADATA}
 
 
 @needs_backend

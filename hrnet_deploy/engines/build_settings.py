@@ -17,8 +17,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PROFILE_FOLDER = Path(__file__).resolve().parents[2] / "engines"
-"""The TOML profiles of a checkout; a wheel works without them."""
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CARRIED = _PACKAGE / "profiles"
+PROFILE_FOLDER = _CARRIED if _CARRIED.is_dir() else _PACKAGE.parent / "engines"
+"""The TOML profiles: the copy that a wheel carries, or those of a checkout."""
 
 MAX_BATCH = 4096
 LEVELS = range(6)
@@ -92,7 +94,7 @@ def load_settings(profile: str | None, **flags: Any) -> BuildSettings:
 
 
 def profile_names() -> list[str]:
-    """Names of the profiles of this checkout; none in a wheel."""
+    """Names of the profiles that there are."""
     return sorted(path.stem for path in PROFILE_FOLDER.glob("*.toml"))
 
 
