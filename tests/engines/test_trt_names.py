@@ -12,7 +12,7 @@ import pytest
 import hrnet_deploy.engines
 
 FOLDER = Path(hrnet_deploy.engines.__file__).parent
-FILES = ("build.py", "tensorrt.py", "trt_module.py")
+FILES = ("build.py", "tensorrt.py", "trt_module.py", "trt_plan.py", "trt_slot.py")
 
 OBJECTS = {
     "builder": "Builder",

@@ -1,0 +1,91 @@
+"""A deserialised plan: what TensorRT knows of it, and whether that is what its spec promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hrnet_deploy.engines.trt_module import TensorRT
+from hrnet_deploy.engines.trt_slot import output_shapes
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.spec import INPUT_NAME, ModelSpec
+
+Tensor = tuple[str, str, tuple[int, ...]]
+"""Direction, type and shape."""
+
+_AGAIN = "Build the plan again"
+
+
+class Plan:
+    """A deserialised plan: the engine, with the runtime that it needs to live."""
+
+    def __init__(self, tensorrt: TensorRT, content: bytes, path: Path, spec: ModelSpec) -> None:
+        trt = tensorrt.module
+        self._trt = trt
+        self._runtime = trt.Runtime(tensorrt.log)
+        self._engine = self._runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
+            raise tensorrt.fault(str(path), "TensorRT cannot load it", _AGAIN)
+        check_tensors(trt, self._engine, spec, path)
+        fixed = int(self._engine.get_tensor_shape(INPUT_NAME)[0])
+        if fixed > 0:
+            self.min_batch = self.max_batch = fixed
+        else:
+            smallest, _, largest = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
+            self.min_batch, self.max_batch = int(smallest[0]), int(largest[0])
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Device memory that one running context needs."""
+        if hasattr(self._engine, "device_memory_size_v2"):
+            return int(self._engine.device_memory_size_v2)
+        return int(self._engine.device_memory_size)
+
+    def new_context(self) -> Any:
+        """An execution context without memory of its own."""
+        if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
+            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            return self._engine.create_execution_context(strategy)
+        return self._engine.create_execution_context_without_device_memory()
+
+    def lend_memory(self, context: Any, address: int) -> None:
+        """Give ``context`` the ``scratch_bytes`` of device memory at ``address`` to work in."""
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(address, self.scratch_bytes)
+        else:
+            context.device_memory = address
+
+    def layer_report(self) -> str:
+        """The inspector's JSON about every layer."""
+        inspector = self._engine.create_engine_inspector()
+        report: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        return report
+
+
+def check_tensors(trt: Any, engine: Any, spec: ModelSpec, path: Path) -> None:
+    """Refuse a plan whose tensors are not those of its spec: names, directions, types, shapes."""
+    expected: dict[str, Tensor] = {
+        INPUT_NAME: ("INPUT", "UINT8", (-1, *spec.input_size_hw, 3)),
+    }
+    for name, shape in output_shapes(spec).items():
+        expected[name] = ("OUTPUT", "FLOAT", (-1, *shape))
+    found: dict[str, Tensor] = {}
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        shape = tuple(int(side) for side in engine.get_tensor_shape(name))
+        # The batch is -1 where it is dynamic, a number where the profile leaves one size.
+        found[name] = (
+            engine.get_tensor_mode(name).name,
+            engine.get_tensor_dtype(name).name,
+            (-1, *shape[1:]),
+        )
+    if found != expected:
+        problem = f"its tensors are {_words(found)}, expected {_words(expected)}"
+        raise InputError(path, problem, _AGAIN)
+
+
+def _words(tensors: dict[str, Tensor]) -> str:
+    return ", ".join(
+        f"{name} {mode.lower()} {kind.lower()} {shape}"
+        for name, (mode, kind, shape) in sorted(tensors.items())
+    )
