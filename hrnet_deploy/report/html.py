@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_deploy import __version__
-from hrnet_deploy.report.plots import KIND_COLOURS
+from hrnet_deploy.report.plots import KIND_COLOURS, Plot
 from hrnet_deploy.report.tables import (
     Table,
     errors_table,
@@ -30,9 +30,9 @@ _PLOT_TEXT = {
 }
 
 
-def page(facts: dict[str, Any], plots: dict[str, bytes], persons: dict[str, Any]) -> str:
-    """The page for ``report_facts``, SVG ``draw_plots`` and ``failures``."""
-    shown = [_plot(name, plots[name]) for name in plots]
+def page(facts: dict[str, Any], plots: dict[str, Plot], persons: dict[str, Any]) -> str:
+    """The page for ``report_facts``, ``draw_plots`` and ``failures``."""
+    shown = [_plot(name, plot.svg) for name, plot in plots.items()]
     values = {
         "style": (_HERE / "page.css").read_text(encoding="utf-8"),
         "script": (_HERE / "page.js").read_text(encoding="utf-8"),

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from hrnet_deploy.errors import require
@@ -46,8 +47,16 @@ def _style() -> Iterator[None]:
         yield
 
 
-def draw_plots(facts: dict[str, Any], form: str) -> dict[str, bytes]:
-    """The plots of ``NAMES`` as "png" or "svg" files."""
+@dataclass(frozen=True)
+class Plot:
+    """One drawing as the bytes of a PNG and of an SVG file."""
+
+    png: bytes
+    svg: bytes
+
+
+def draw_plots(facts: dict[str, Any]) -> dict[str, Plot]:
+    """The plots of ``NAMES``."""
     with _style():
         figures = {
             "ap_ar": _bars(facts),
@@ -55,15 +64,17 @@ def draw_plots(facts: dict[str, Any], form: str) -> dict[str, bytes]:
             "oks": _curves(facts, "oks", "OKS", "persons at least that similar"),
             "errors": _errors(facts),
         }
-        return {name: _encoded(figures[name], form) for name in NAMES}
+        return {name: _drawn(figures[name]) for name in NAMES}
 
 
-def _encoded(figure: Any, form: str) -> bytes:
-    buffer = io.BytesIO()
+def _drawn(figure: Any) -> Plot:
+    png, svg = io.BytesIO(), io.BytesIO()
     # Without date and version the bytes depend on the figures alone.
-    metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
-    figure.savefig(buffer, format=form, dpi=PNG_DPI, metadata=metadata)
-    return buffer.getvalue()
+    figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
+    # The places of everything were found for the PNG.
+    figure.set_layout_engine("none")
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Plot(png.getvalue(), svg.getvalue())
 
 
 def _figure(width: float, height: float) -> Any:

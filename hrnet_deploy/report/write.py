@@ -61,13 +61,14 @@ def write_report(
             progress(number, len(cells))
         analyses.append(analyse(cell, resamples=resamples, seed=seed))
     facts = report_facts(analyses, resamples=resamples, seed=seed)
-    text = page(facts, draw_plots(facts, "svg"), failures(analyses))
+    plots = draw_plots(facts)
+    text = page(facts, plots, failures(analyses))
     write_bytes(folder / "report.html", text.encode())
     write_bytes(folder / "report.md", markdown(facts).encode())
     write_bytes(folder / "figures.csv", figures_csv(facts).encode())
     write_bytes(folder / "keypoints.csv", keypoints_csv(facts).encode())
-    for name, content in draw_plots(facts, "png").items():
-        write_bytes(folder / f"{name}.png", content)
+    for name, plot in plots.items():
+        write_bytes(folder / f"{name}.png", plot.png)
     # Last: where it lies, the report is complete.
     write_bytes(folder / FACTS, json_text(facts).encode())
     return facts
