@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
     for file in ROOT.rglob("*.md")
     if not any(part.startswith(".") or part == "venv" for part in file.relative_to(ROOT).parts)
 )
-OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 
 
 def section(command: str) -> str:
