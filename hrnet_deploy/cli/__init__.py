@@ -36,6 +36,7 @@ COMMANDS = {
     "adopt": "Make an engine of a heatmap network that somebody else exported.",
     "verify": "Compare the poses of two artefacts.",
     "eval": "Evaluate an engine on COCO keypoint annotations.",
+    "benchmark": "Measure engines and PyTorch side by side on this machine.",
     "dataset": "Check, clean, convert, describe and divide keypoint data sets.",
     "predict": "Find poses in pictures, videos and cameras.",
     "doctor": "Say what this machine has and what is missing.",
