@@ -29,7 +29,7 @@ def peak_mb(way: Way, spec: ModelSpec, batch: int) -> float | None:
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter with our own code
             [sys.executable, "-c", _CODE],
-            input=json.dumps(question),
+            input=json.dumps(question, allow_nan=False),
             capture_output=True,
             text=True,
             timeout=_SECONDS,
@@ -55,7 +55,7 @@ def answer() -> None:
         crops = seeded_crops(engine.spec.input_size_hw, question["batch"])
         for _ in range(_RUNS):
             engine.run(crops)
-    sys.stdout.write(json.dumps(_high_water_mark()) + "\n")
+    sys.stdout.write(json.dumps(_high_water_mark(), allow_nan=False) + "\n")
 
 
 def _high_water_mark() -> float | None:
