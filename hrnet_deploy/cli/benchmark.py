@@ -65,7 +65,11 @@ class Batches(click.ParamType):  # type: ignore[type-arg]
     "--precision", "precisions", multiple=True, type=click.Choice(["exact", "bf16", "fastest"]),
     help="The arithmetic of .onnx files; may be repeated.",
 )  # fmt: skip
-@click.option("--device", help="cpu or cuda[:N]; an error where an engine would run elsewhere.")
+@click.option(
+    "--device",
+    "--devices",
+    help="cpu or cuda[:N], or several: 0,1; an error where an engine would run elsewhere.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 @click.option("--images", type=FILE, help="Pictures, to measure the way from files too.")
 @click.option("--annotations", type=FILE, help="COCO keypoints for the boxes of --images.")

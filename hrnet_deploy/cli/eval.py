@@ -76,7 +76,11 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Crops at a time.",
 )
-@click.option("--device", help="cpu or cuda[:N]. Default: cpu for .onnx, cuda for .plan.")
+@click.option(
+    "--device",
+    "--devices",
+    help="cpu or cuda[:N]; several share the work: 0,1. Default: cpu for .onnx, cuda for .plan.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 @click.option(
     "--max-pixels",

@@ -73,7 +73,11 @@ LISTED = 20
 @click.option(
     "--batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Crops at a time."
 )
-@click.option("--device", help="cpu or cuda[:N]. Default: as the engine's kind.")
+@click.option(
+    "--device",
+    "--devices",
+    help="cpu or cuda[:N]; several share the work: 0,1. Default: as the engine's kind.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
 @click.option(
     "--max-pixels",

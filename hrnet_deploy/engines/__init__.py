@@ -184,7 +184,8 @@ def load_engine(
     """Load a ``.onnx`` or ``.plan`` (TensorRT) file as an engine on ``device``.
 
     ``device`` is "cpu" or "cuda[:N]", None for the CPU with ONNX and the first GPU with a plan:
-    an engine that would run anywhere else than asked is an error. ``threads`` are the CPU threads,
+    an engine that would run anywhere else than asked is an error. Several, such as "cuda:0,cuda:1"
+    or "0,1", share the work, each in a process of its own. ``threads`` are the CPU threads,
     None for one per physical core. ``backend`` is "onnxruntime", "openvino" or "tensorrt", "auto"
     for the fastest that is there, None for the one that exports are proven on. ``precision`` is
     "exact" (the file's own), "bf16", or "fastest" (bf16 where the processor computes it); ``say``
@@ -199,6 +200,14 @@ def load_engine(
     from hrnet_deploy.engines.signature import read_engine_file
 
     file = check_input_file(path, what="plan" if suffix == ".plan" else "file")
+    if device is not None and ("," in device or device.isdecimal()):
+        from hrnet_deploy.engines.pool import load_pool, parse_devices
+
+        devices = parse_devices(device)
+        if len(devices) > 1:
+            options = {"backend": backend, "precision": precision}
+            return load_pool(file, devices, threads=threads, **options)
+        device = devices[0]
     typed = "fp32"
     if suffix == ".onnx" and (backend is not None or precision != "exact"):
         typed = read_engine_file(file)[1].precision

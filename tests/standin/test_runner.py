@@ -313,6 +313,15 @@ def test_two_gpus_in_two_threads(plan: Path, reference: Engine) -> None:
         load_plan_engine(plan, device="cuda:1")
 
 
+def test_two_gpus_share_the_work(
+    plan: Path, reference: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_GPUS", "2")
+    with load_engine(plan, device="0,1") as both:
+        assert both.info.device == "cuda:0,cuda:1"
+        assert_same(both.run(noise(31)), reference.run(noise(31)))
+
+
 def test_a_static_graph_gives_a_plan_of_one_batch(tmp_path: Path) -> None:
     onnx = write_tiny_onnx(tmp_path / "static.onnx", static_batch=1)
     request = PlanRequest(onnx, tmp_path / "static.plan", BuildSettings())
