@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.datasets.pictures import read_header
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.run import EvalPlan
 from hrnet_deploy.runtime.image import read_image
+from hrnet_deploy.runtime.picture_header import read_header
 
 MAX_FILES = 1000
 """So many files are looked at; what is found stands for the others."""

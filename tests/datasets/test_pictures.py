@@ -11,9 +11,10 @@ import pytest
 
 from hrnet_deploy.datasets.clean import CleanOptions, clean_document
 from hrnet_deploy.datasets.document import Document
-from hrnet_deploy.datasets.pictures import check_pictures, look_at_pictures, read_header
+from hrnet_deploy.datasets.pictures import check_pictures, look_at_pictures
 from hrnet_deploy.datasets.problems import Findings, Problem
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.runtime.picture_header import read_header
 
 
 def jpeg(path: Path, size_wh: tuple[int, int] = (40, 30), orientation: int | None = None) -> Path:
