@@ -181,7 +181,7 @@ def crop_into(
     if not crops_nhwc.flags.c_contiguous:  # OpenCV would write into a copy of its own
         raise InputError("crops_nhwc", "is not contiguous", "Give a batch in memory order")
     height, width = image_bgr.shape[:2]
-    outside = _out_of_reach(geometry, (width, height))
+    outside = out_of_reach(geometry, (width, height))
     for affine, crop, empty in zip(geometry.image_to_input, crops_nhwc, outside, strict=True):
         if empty:
             crop[...] = 0
@@ -191,7 +191,7 @@ def crop_into(
             )
 
 
-def _out_of_reach(geometry: CropGeometry, image_size_wh: tuple[int, int]) -> NDArray[np.bool_]:
+def out_of_reach(geometry: CropGeometry, image_size_wh: tuple[int, int]) -> NDArray[np.bool_]:
     """Crops (N,) wholly outside of the picture and so far away that OpenCV would miscount.
 
     Nearer ones are left to OpenCV, which fills them with black, and boxes without extent too,

@@ -73,11 +73,15 @@ def poses_of_images(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError("batch_size", f"is {batch_size!r}", "Give a whole number from 1 on")
     count = workers or min(MAX_WORKERS, physical_cores())
+    if hasattr(engine, "submit_frames"):
+        from hrnet_deploy.runtime.gpu_stream import GpuStream
+
+        return GpuStream(engine, batch_size, read, count).results(iter(jobs))
     return _Stream(engine, batch_size, read, count).results(iter(jobs))
 
 
-class _Picture:
-    """A picture in work: read by the first thread that needs it, dropped after the last crop."""
+class PictureInWork:
+    """A job and what is known of its persons so far; ``unfinished`` counts those that are not."""
 
     def __init__(self, job: ImageJob, joints: int) -> None:
         persons = len(job.geometry)
@@ -87,7 +91,25 @@ class _Picture:
         self.not_finite: list[int] = []
         self.error: DeployError | None = None
         self.unfinished = persons
-        self._uncut = persons
+
+    def result(self, heatmap_size_wh: tuple[int, int]) -> ImagePoses:
+        """The poses in pixels of the picture, or the error that it met."""
+        error = self.error
+        if error is None and self.not_finite:
+            bad = np.array(sorted(self.not_finite), np.intp)
+            error = NonFiniteOutput(self.job.path, bad, len(self.scores))
+        if error is not None:
+            return ImagePoses(self.job, self.keypoints_heatmap[:0], self.scores[:0], error)
+        keypoints_px = self.job.geometry.to_image(self.keypoints_heatmap, heatmap_size_wh)
+        return ImagePoses(self.job, keypoints_px, self.scores)
+
+
+class _Picture(PictureInWork):
+    """A picture read by the first thread that needs it, dropped after the last crop."""
+
+    def __init__(self, job: ImageJob, joints: int) -> None:
+        super().__init__(job, joints)
+        self._uncut = len(job.geometry)
         self._image: NDArray[np.uint8] | None = None
         self._lock = threading.Lock()
 
@@ -111,16 +133,6 @@ class _Picture:
             self._uncut -= len(crops_nhwc)
             if self._uncut == 0:
                 self._image = None
-
-    def result(self, heatmap_size_wh: tuple[int, int]) -> ImagePoses:
-        error = self.error
-        if error is None and self.not_finite:
-            bad = np.array(sorted(self.not_finite), np.intp)
-            error = NonFiniteOutput(self.job.path, bad, len(self.scores))
-        if error is not None:
-            return ImagePoses(self.job, self.keypoints_heatmap[:0], self.scores[:0], error)
-        keypoints_px = self.job.geometry.to_image(self.keypoints_heatmap, heatmap_size_wh)
-        return ImagePoses(self.job, keypoints_px, self.scores)
 
 
 @dataclass

@@ -1,0 +1,181 @@
+"""Poses in many pictures with the crops cut on the GPU: pictures go up, keypoints come back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.engines import EngineOutput, NonFiniteOutput
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.runtime.geometry import CropGeometry
+from hrnet_deploy.runtime.pose import out_of_reach
+from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, PictureInWork
+from hrnet_deploy.spec import ModelSpec
+
+READ_AHEAD = 3
+"""Batches of pictures that are being read or wait; their pictures are in memory."""
+
+UNDERWAY = 2
+"""Batches on the GPU at a time: one is computed while the next one goes up."""
+
+MAX_PICTURES = 128
+"""A batch is closed after so many pictures, so that their memory is bounded."""
+
+NO_FRAME = -1
+
+Read = Callable[[Path], NDArray[np.uint8]]
+
+
+class Pending(Protocol):
+    """A batch on its way; ``output`` is set once it arrived, also where it has NaN in it."""
+
+    output: EngineOutput | None
+
+    def result(self) -> EngineOutput:
+        """Wait for it."""
+
+
+class FrameEngine(Protocol):
+    """An engine that cuts crops itself, such as TensorRTEngine."""
+
+    spec: ModelSpec
+    max_batch: int | None
+
+    def submit_frames(
+        self,
+        frames_bgr: Sequence[Any],
+        image_to_input: NDArray[np.float64],
+        frame_of_crop: NDArray[np.integer],
+    ) -> Pending:
+        """Start a batch."""
+
+
+@dataclass
+class _Part:
+    """Some persons of one picture."""
+
+    picture: PictureInWork
+    persons: slice
+    reading: Future[NDArray[np.uint8]]
+
+    @property
+    def count(self) -> int:
+        return int(self.persons.stop - self.persons.start)
+
+
+@dataclass
+class _Batch:
+    parts: list[_Part] = field(default_factory=list)
+    count: int = 0
+    pending: Pending | None = None
+
+
+class GpuStream:
+    """The state of one run over many pictures; ``results`` is to be used once."""
+
+    def __init__(self, engine: FrameEngine, batch_size: int, read: Read, workers: int) -> None:
+        self._engine, self._spec = engine, engine.spec
+        self._batch_size = min(batch_size, engine.max_batch or batch_size)
+        self._read, self._workers = read, workers
+        self._pictures: deque[PictureInWork] = deque()
+
+    def results(self, jobs: Iterator[ImageJob]) -> Iterator[ImagePoses]:
+        """Poses for each job, in their order."""
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="hrnet-deploy-read")
+        try:
+            planned = self._planned(jobs, pool)
+            waiting: deque[_Batch] = deque()
+            underway: deque[_Batch] = deque()
+            while True:
+                while len(waiting) < READ_AHEAD and (batch := next(planned, None)):
+                    waiting.append(batch)
+                if waiting:
+                    underway.append(self._submitted(waiting.popleft()))
+                elif not underway:
+                    break
+                if len(underway) >= UNDERWAY or not waiting:
+                    self._collect(underway.popleft())
+                yield from self._done()
+            yield from self._done()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _planned(self, jobs: Iterator[ImageJob], pool: ThreadPoolExecutor) -> Iterator[_Batch]:
+        """Give every person of every job a place in a batch and start reading the pictures."""
+        batch = _Batch()
+        for job in jobs:
+            if job.geometry.input_size_wh != self._spec.input_size_wh:
+                cuts = f"cuts {job.geometry.input_size_wh}, the engine {self._spec.input_size_wh}"
+                raise InputError("job.geometry", cuts, "Use the engine's input_size_wh")
+            picture = PictureInWork(job, self._spec.joints)
+            self._pictures.append(picture)
+            persons = len(job.geometry)
+            if not persons:
+                continue
+            reading = pool.submit(self._read, job.path)
+            first = 0
+            while first < persons:
+                last = min(persons, first + self._batch_size - batch.count)
+                batch.parts.append(_Part(picture, slice(first, last), reading))
+                batch.count += last - first
+                first = last
+                if batch.count == self._batch_size or len(batch.parts) == MAX_PICTURES:
+                    yield batch
+                    batch = _Batch()
+        if batch.parts or self._pictures:
+            yield batch
+
+    def _submitted(self, batch: _Batch) -> _Batch:
+        """Start the batch on the GPU; the persons of an unreadable picture are black crops."""
+        frames: list[NDArray[np.uint8]] = []
+        of_crop = []
+        for part in batch.parts:
+            try:
+                frame = part.reading.result()
+            except InputError as error:
+                part.picture.error = error
+                of_crop.append(np.full(part.count, NO_FRAME))
+                continue
+            geometry = part.picture.job.geometry[part.persons]
+            outside = out_of_reach(geometry, (frame.shape[1], frame.shape[0]))
+            of_crop.append(np.where(outside, NO_FRAME, len(frames)))
+            frames.append(frame)
+        if batch.count:
+            geometries = [part.picture.job.geometry[part.persons] for part in batch.parts]
+            whole = CropGeometry.concatenate(geometries, self._spec.input_size_wh)
+            numbers = np.concatenate(of_crop).astype(np.int32)
+            batch.pending = self._engine.submit_frames(frames, whole.image_to_input, numbers)
+        return batch
+
+    def _collect(self, batch: _Batch) -> None:
+        """Hand the poses of a batch to its pictures."""
+        if batch.pending is None:
+            return
+        lost = np.zeros(batch.count, np.bool_)
+        try:
+            output = batch.pending.result()
+        except NonFiniteOutput as fault:
+            lost[fault.indices] = True
+            if batch.pending.output is None:
+                raise
+            output = batch.pending.output
+        first = 0
+        for part in batch.parts:
+            picture, rows = part.picture, slice(first, first + part.count)
+            picture.keypoints_heatmap[part.persons] = output.keypoints_heatmap[rows]
+            picture.scores[part.persons] = output.scores[rows]
+            picture.not_finite += (np.flatnonzero(lost[rows]) + part.persons.start).tolist()
+            picture.unfinished -= part.count
+            first += part.count
+
+    def _done(self) -> Iterator[ImagePoses]:
+        """Results of the pictures that are finished and whose predecessors are."""
+        while self._pictures and self._pictures[0].unfinished == 0:
+            yield self._pictures.popleft().result(self._spec.heatmap_size_wh)
