@@ -80,7 +80,7 @@ class _Reader(threading.Thread):
         self._ended = False
         self._wanted = True
         self._count = 0
-        self._started: float | None = None
+        self._first_at: float | None = None
 
     def newest(self, stopped: Callable[[], bool]) -> _Shot | None:
         """The newest frame that was not given yet; None at the end."""
@@ -135,9 +135,9 @@ class _Reader(threading.Thread):
 
     def _keep(self, image_bgr: NDArray[np.uint8]) -> None:
         now = time.perf_counter()
-        self._started = now if self._started is None else self._started
+        self._first_at = now if self._first_at is None else self._first_at
         with self._fresh:
-            self._shot = _Shot(image_bgr, self._count, now - self._started)
+            self._shot = _Shot(image_bgr, self._count, now - self._first_at)
             self._count += 1
             self._fresh.notify()
 
