@@ -80,7 +80,11 @@ class Study:
             if path is None or path == self.boxes:
                 continue
             known = _image_ids(file)
-            write_json(path, [entry for entry in entries if _image_of(entry) in known])
+            kept = [entry for entry in entries if _image_of(entry) in known]
+            if entries and not kept:
+                problem = f"has no box on the pictures of subset {subset}"
+                raise InputError(self.boxes, problem, "Leave that subset out")
+            write_json(path, kept)
 
 
 def name_engines(paths: Sequence[Path]) -> dict[str, Path]:

@@ -13,13 +13,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pycocotools")
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx", reason="needs the onnx package")
-pytest.importorskip("matplotlib")
-
 from hrnet_deploy.cli import main
-from tests.tiny import write_tiny_onnx
 from tests.world import NAMES, SIGMAS, make_world
 
 HOSTILE = "<b id=evil>&quot;.png"
@@ -75,6 +69,10 @@ class Bench:
 
 
 def make_bench(folder: Path) -> Bench:
+    for module in ("pycocotools", "onnxruntime", "onnx", "matplotlib"):
+        pytest.importorskip(module)
+    from tests.tiny import write_tiny_onnx
+
     world = make_world(folder, images=7)
     shared = {
         "sigmas": SIGMAS,

@@ -160,6 +160,10 @@ def test_min_ap_names_engine_and_subset(bench: Any) -> None:
         (("--report", "kp.json"), "kp.json: is a file. Give the folder for the report"),
         (("--report", "images/.."), "report.md: exists in images/.., which holds no report"),
         (("--subset", "x=first.json", "--boxes", "kp.json"), "kp.json: is not a list of boxes"),
+        (
+            ("--subset", "x=nobody.json", "--boxes", "boxes.json"),
+            "boxes.json: has no box on the pictures of subset x. Leave that subset out",
+        ),
     ],
 )
 def test_wrong_usage(bench: Any, more: tuple[str, ...], message: str) -> None:
