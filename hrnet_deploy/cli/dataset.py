@@ -20,6 +20,13 @@ _file = click.argument("file", type=FILE)
 _output = click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 _images = click.option("--images", type=FILE, help="The folder of the pictures.")
 _keypoints = click.option("--keypoints", metavar="NAME", help="The keypoint set, such as coco_17.")
+_area_factor = click.option(
+    "--area-factor",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Area in parts of the box, where there is no outline.",
+)
 _force = click.option("--force", is_flag=True, help="Replace existing output.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
@@ -105,13 +112,7 @@ def check(
     show_default=True,
     help="Room around keypoints in a box made from them, in parts of its longer side.",
 )
-@click.option(
-    "--area-factor",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1.0,
-    show_default=True,
-    help="Area in parts of the box, where there is no outline.",
-)
+@_area_factor
 @click.option("--drop-broken", is_flag=True, help="Remove what cannot be repaired.")
 @click.option("--drop-missing", is_flag=True, help="Remove images whose picture is not readable.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
@@ -173,6 +174,7 @@ def clean(
         print_json({**facts, "left": [p.as_json() for p in done.left], "files": done.files})
     else:
         show.print_changes(done.changes, everything=dry_run)
+    show.say_areas(done.changes)
     show.say_left(left)
     for path in done.files.values():
         say(f"wrote {path}")
@@ -195,6 +197,7 @@ def clean(
     "--keypoints", metavar="NAMES", help="A keypoint set, or names separated by commas, in order."
 )
 @_images
+@_area_factor
 @_force
 @_json
 def convert(
@@ -203,6 +206,7 @@ def convert(
     kind: str,
     keypoints: str | None,
     images: Path | None,
+    area_factor: float,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -219,7 +223,7 @@ def convert(
     target = output or file.with_name(f"{file.stem}.coco.json")
     check_output_file(target, force=force, inputs=(file,))
     wanted = parse_keypoints(keypoints) if keypoints else None
-    result = convert_file(file, kind=kind, keypoints=wanted, images=images)
+    result = convert_file(file, kind=kind, keypoints=wanted, images=images, area_factor=area_factor)
     write_document(target, result.document.content)
     problems = check_document(result.document).problems
     left = [problem for problem in problems if not problem.hint]
@@ -234,6 +238,7 @@ def convert(
         show.print_conversion(file, facts)
     for note in result.notes:
         say(f"note: {note}")
+    show.say_areas(result.changes)
     show.say_left(left)
     say(f"wrote {target}")
     if left:

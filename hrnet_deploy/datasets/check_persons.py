@@ -10,6 +10,8 @@ from hrnet_deploy.evaluation.coco import is_id
 
 Points = list[tuple[float, float, float]]
 FLAGS = (0, 1, 2)
+SAME_AREA = 0.001
+"""No outline of a person fills its box so nearly."""
 
 
 def check_person(
@@ -92,8 +94,14 @@ def _check_box(
 def _check_area(entry: Record, name: str, box: Box | None, findings: Findings) -> None:
     if fields.area_of(entry) is None:
         findings.add("area-missing", f"{name} ({entry.get('area')!r})")
-    elif box is not None and entry["area"] > (box[2] + 1) * (box[3] + 1) + 1:
-        findings.add("area-beyond-box", f"{name} ({entry['area']:g} of {box[2] * box[3]:g} px2)")
+        return
+    if box is None:
+        return
+    text = f"{name} ({entry['area']:g} of {box[2] * box[3]:g} px2)"
+    if entry["area"] > (box[2] + 1) * (box[3] + 1) + 1:
+        findings.add("area-beyond-box", text)
+    elif abs(entry["area"] - box[2] * box[3]) <= SAME_AREA * box[2] * box[3]:
+        findings.add("area-of-box", text)
 
 
 def _check_count(entry: Record, name: str, labelled: int, findings: Findings) -> None:

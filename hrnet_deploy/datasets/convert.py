@@ -37,12 +37,14 @@ def convert(
     kind: str = "auto",
     keypoints: KeypointSet | None = None,
     images: Subject | None = None,
+    area_factor: float = 1.0,
 ) -> Converted:
     """Read an export and make a complete COCO keypoint file of it.
 
     CVAT's XML, Label Studio's JSON, and COCO files of any tool; all rules of ``clean`` run on the
-    result. With the folder of the ``images``, sizes that the export does not state are read from
-    the pictures, and file names that Label Studio gave a prefix are found without it.
+    result (``area_factor`` as there). With the folder of the ``images``, sizes that the export does
+    not state are read from the pictures, and file names that Label Studio gave a prefix are found
+    without it.
     """
     kind = _kind_of(path) if kind == "auto" else kind
     if kind == "cvat":
@@ -59,7 +61,8 @@ def convert(
     pictures = None
     if images is not None:
         pictures = _find(document, images, notes)
-    changes = clean_document(document, CleanOptions(keypoints=keypoints), pictures=pictures)
+    options = CleanOptions(keypoints=keypoints, area_factor=area_factor)
+    changes = clean_document(document, options, pictures=pictures)
     return Converted(document, source, tuple(notes), changes)
 
 

@@ -124,6 +124,11 @@ KINDS: dict[str, Kind] = {
     "num-keypoints-wrong": Kind("num_keypoints that is not the number of labelled ones", _CLEAN),
     "area-missing": Kind("areas that are missing or not above 0", _CLEAN),
     "area-beyond-box": Kind("areas larger than their box", _LOOK, hint=True),
+    "area-of-box": Kind(
+        "areas that are those of the box, which makes OKS milder and AP higher",
+        "outline the persons, or compare only with data sets that do the same",
+        hint=True,
+    ),
     "iscrowd-missing": Kind("iscrowd that is missing or not 0 or 1", _CLEAN),
     "swap-suspected": Kind("persons whose left and right may be swapped", _LOOK, hint=True),
     "picture-missing": Kind(

@@ -102,6 +102,7 @@ def test_clean_writes_beside_the_input_and_says_what(
     assert run("clean", "a.json", "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "area: annotation 1: area absent -> " in shown
+    assert "area-from-box" not in shown
     assert not (home / "a.clean.json").exists()
     assert run("clean", "a.json") == 0
     assert (home / "a.json").read_bytes() == before

@@ -260,3 +260,10 @@ def test_real_files(shared: Path) -> None:
     assert {"skeleton-range", "num-keypoints-wrong"} <= set(
         faults(tests / "crowdpose" / "test_crowdpose.json")
     )
+
+
+def test_areas_of_boxes_are_a_hint(people: Content, make: Make) -> None:
+    assert "area-of-box" not in hints(make(people))
+    entry = first_person(people)
+    entry["area"] = entry["bbox"][2] * entry["bbox"][3]
+    assert hints(make(people))["area-of-box"].count == 1

@@ -127,7 +127,7 @@ def test_coco_annotator(people: Content, exporters: ModuleType, tmp_path: Path) 
     result = convert(write(tmp_path, "x.json", exporters.coco_annotator(people)))
     assert result.source == "COCO JSON (COCO Annotator)"
     assert_same(result, people, boxes=False)
-    assert result.changes.counts == dict.fromkeys(("boxes", "area", "crowd"), 14)
+    assert result.changes.counts == dict.fromkeys(("boxes", "area-from-box", "crowd"), 14)
 
 
 def test_datatorch(people: Content, exporters: ModuleType, tmp_path: Path) -> None:
