@@ -26,7 +26,7 @@ KIND_COLOURS = {
     "not found": "#3b3b3b",
 }
 PNG_DPI = 150
-PANELS_PER_ROW = 3
+PANELS_PER_ROW = 4
 NAMES = ("ap_ar", "pck", "oks", "errors")
 
 
@@ -139,9 +139,9 @@ def _bar_group(
 def _curves(facts: dict[str, Any], name: str, x_label: str, y_label: str) -> Any:
     """One panel for each subset, one line for each engine."""
     subsets, steps = facts["subsets"], facts["steps"][name]
-    columns = min(PANELS_PER_ROW, len(subsets))
-    rows = math.ceil(len(subsets) / columns)
-    figure = _figure(max(5.6, 3.7 * columns), 3.2 * rows + 0.5)
+    rows = math.ceil(len(subsets) / PANELS_PER_ROW)
+    columns = math.ceil(len(subsets) / rows)
+    figure = _figure(max(5.6, 3.3 * columns), 3.2 * rows + 0.5)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for panel in panels[len(subsets) :]:
         panel.set_axis_off()
