@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from hrnet_deploy.cli.eval_more import Further, evaluated_otherwise, further_options
 from hrnet_deploy.cli.options import print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
@@ -21,7 +22,6 @@ FILE = click.Path(path_type=Path)
     "--engine",
     "engine_paths",
     type=FILE,
-    required=True,
     multiple=True,
     help="The .onnx or .plan file. Several make a report.",
 )
@@ -94,6 +94,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--keep-going", is_flag=True, help="Leave out images that give no pose.")
 @click.option("--fresh", is_flag=True, help="Start over, and replace an earlier result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@further_options
 def command(
     engine_paths: tuple[Path, ...],
     annotations: Path | None,
@@ -117,6 +118,7 @@ def command(
     keep_going: bool,
     fresh: bool,
     as_json: bool,
+    **further: Any,
 ) -> None:
     """Evaluate an engine on COCO keypoint annotations.
 
@@ -126,6 +128,9 @@ def command(
 
     Several engines, or any --subset, give a report on all of them with intervals, curves, error
     kinds and a browser of the failures; --report gives it for one engine too.
+
+    --explain says from a sample why AP is not the expected one; --ladder evaluates every form of
+    a checkpoint; MPII annotations give PCKh.
     """
     from hrnet_deploy.evaluation.result import detections_path
     from hrnet_deploy.evaluation.session import EvalJob, evaluate_to_files
@@ -133,7 +138,10 @@ def command(
 
     if annotations is None and not subsets:
         raise click.UsageError("Missing option '--annotations'")
-    engine_path = engine_paths[0]
+    chosen_further = Further(**further)
+    if not engine_paths and chosen_further.ladder is None:
+        raise click.UsageError("Missing option '--engine'")
+    engine_path = (engine_paths or (chosen_further.ladder or Path(),))[0]
     job = EvalJob(
         engine=engine_path,
         annotations=annotations or Path(),
@@ -155,6 +163,8 @@ def command(
             max_pixels=max_pixels,
         ),
     )
+    if evaluated_otherwise(job, engine_paths, output, chosen_further, as_json=as_json):
+        return
     if report is not None or subsets or len(engine_paths) > 1:
         from hrnet_deploy.cli.study import StudyOptions, evaluate_study
 
@@ -218,6 +228,9 @@ def _print_table(facts: dict[str, Any], published: dict[str, Any] | None, title:
     if published is not None:
         known = [published["figures"].get(name) for name in COLUMNS]
         table.add_row("published", *("" if v is None else f"{v:.3f}" for v in known))
+    for name, stats in facts.get("further", {}).items():
+        figures = [stats[column] for column in COLUMNS]
+        table.add_row(name, *("n/a" if v is None else f"{v:.4f}" for v in figures))
     print_table(table)
 
 

@@ -21,12 +21,16 @@ _REPAIR = "Repair or leave out that entry"
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One picture of an annotation file; width and height in pixels, None where not stated."""
+    """One picture of an annotation file; width and height in pixels, None where not stated.
+
+    ``crowd_index`` (0 to 1) is CrowdPose's measure of how crowded it is.
+    """
 
     id: int
     file_name: str
     width: float | None
     height: float | None
+    crowd_index: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,43 @@ def read_annotations(path: Subject, spec: ModelSpec) -> Annotations:
     sections = _sections(content, path)
     images = _images(sections["images"], path)
     categories = _categories(sections["categories"], sections["annotations"], path)
+    if spec.keypoint_set == WHOLEBODY:
+        sections, categories = _joined(sections, categories, path)
     notes = _compare_keypoints(categories, spec, path)
     ids = tuple(category["id"] for category in categories)
     known = {image.id for image in images}
     annotations, more = _annotations(sections["annotations"], ids, known, spec.joints, path)
     return Annotations(Path(path), sha256_file(path), images, ids, annotations, tuple(notes + more))
+
+
+def _joined(
+    sections: dict[str, list[dict[str, Any]]], categories: list[dict[str, Any]], path: Subject
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """COCO-WholeBody's five lists of keypoints as one of 133, in its official order.
+
+    A person counts where any of the 133 is labelled, as in its official evaluation.
+    """
+    entries = []
+    for entry in sections["annotations"]:
+        if not all(isinstance(entry.get(part), list) for part in WHOLEBODY_PARTS):
+            if "keypoints" in entry and any(part in entry for part in WHOLEBODY_PARTS[1:]):
+                name = f"annotation {entry.get('id')}"
+                missing = [p for p in WHOLEBODY_PARTS if not isinstance(entry.get(p), list)]
+                raise InputError(path, f"{name} has no list '{missing[0]}'", _REPAIR)
+            entries.append(entry)
+            continue
+        joined = [value for part in WHOLEBODY_PARTS for value in entry[part]]
+        entries.append({**entry, "keypoints": joined, "num_keypoints": None})
+    nameless = [{**category, "keypoints": []} for category in categories]
+    return {**sections, "annotations": entries}, nameless
+
+
+WHOLEBODY = "coco_wholebody_133"
+WHOLEBODY_PARTS = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+"""Keys of COCO-WholeBody's annotations, in the order of its 133 keypoints."""
+
+AREA_OF_BOX = 0.53
+"""Area of a person by its box where a set states none (CrowdPose, AIC: xtcocotools' rule)."""
 
 
 def is_number(value: object) -> bool:
@@ -106,7 +142,13 @@ def _images(entries: list[dict[str, Any]], path: Subject) -> tuple[CocoImage, ..
             raise InputError(path, f"image {entry['id']} has no 'file_name'", _REPAIR)
     _refuse_twice([entry["id"] for entry in entries], "image", path)
     return tuple(
-        CocoImage(entry["id"], entry["file_name"], _side(entry, "width"), _side(entry, "height"))
+        CocoImage(
+            entry["id"],
+            entry["file_name"],
+            _side(entry, "width"),
+            _side(entry, "height"),
+            float(entry["crowdIndex"]) if is_number(entry.get("crowdIndex")) else None,
+        )
         for entry in entries
     )
 
@@ -189,7 +231,7 @@ def _annotations(
     joints: int,
     path: Subject,
 ) -> tuple[tuple[dict[str, Any], ...], list[str]]:
-    kept, foreign, unlabelled = [], 0, 0
+    kept, foreign, unlabelled, without_area = [], 0, 0, 0
     chosen = set(categories)
     for index, entry in enumerate(entries):
         if entry.get("category_id") not in chosen:
@@ -198,6 +240,7 @@ def _annotations(
             foreign += 1
             continue
         unlabelled += "keypoints" not in entry
+        without_area += "area" not in entry
         kept.append(_annotation(entry, f"annotation {entry.get('id', f'[{index}]')}", joints, path))
     _refuse_twice([entry["id"] for entry in entries if "id" in entry], "annotation", path)
     notes = []
@@ -205,6 +248,10 @@ def _annotations(
         notes.append(f"{foreign} annotations are of images that the file does not list; left out")
     if unlabelled:
         notes.append(f"{unlabelled} annotations have no 'keypoints'; taken as unlabelled persons")
+    if without_area:
+        notes.append(
+            f"{without_area} annotations state no area; {AREA_OF_BOX} of their box is taken"
+        )
     return tuple(kept), notes
 
 
@@ -213,6 +260,8 @@ def _annotation(entry: dict[str, Any], name: str, joints: int, path: Subject) ->
     box, area = entry.get("bbox"), entry.get("area")
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         raise InputError(path, f"{name} has bbox {box!r}, not four numbers", _REPAIR)
+    if "area" not in entry:
+        area = AREA_OF_BOX * box[2] * box[3]
     if not is_number(area):
         raise InputError(path, f"{name} has area {area!r}, not a number", _REPAIR)
     keypoints = entry.get("keypoints", [0] * (3 * joints))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.journal import another_run, differences
 from hrnet_deploy.evaluation.metric import Stats, coco_stats
 from hrnet_deploy.evaluation.oks import person_scores, suppress
+from hrnet_deploy.evaluation.protocols import further_stats
 from hrnet_deploy.evaluation.settings import metric_versions
 from hrnet_deploy.files import atomic_write, read_json, write_json
 
@@ -40,7 +41,8 @@ class EvalResult:
 
     ``detections`` are in COCO's results format, ordered like the annotation file. ``subset`` says
     that ``limit`` left pictures out, ``partial`` that some could not be evaluated: neither can be
-    compared with a published figure. ``label`` says so in words, "full" otherwise.
+    compared with a published figure. ``label`` says so in words, "full" otherwise. ``further``
+    holds the figures that the protocol of a set adds, by name.
     """
 
     stats: Stats
@@ -53,6 +55,7 @@ class EvalResult:
     notes: list[str]
     fingerprint: dict[str, Any]
     versions: dict[str, str]
+    further: dict[str, Stats] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The content of the result file: everything but the detections, and no time or path."""
@@ -60,6 +63,7 @@ class EvalResult:
             "kind": KIND,
             "schema": SCHEMA,
             **self.stats,
+            **({"further": self.further} if self.further else {}),
             "label": self.label,
             "subset": self.subset,
             "partial": self.partial,
@@ -107,6 +111,7 @@ def measure(
         notes=_notes(plan, stats, detections),
         fingerprint=plan.fingerprint,
         versions=metric_versions(),
+        further=further_stats(plan.annotations, detections, image_ids, plan.engine.spec),
     )
 
 
