@@ -370,7 +370,7 @@ def test_a_run_never_goes_over_to_another_provider(tiny_onnx: Path) -> None:
         assert engine._session._enable_fallback is False  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:", "cuda:-1", "cuda:0,1", ""])
+@pytest.mark.parametrize("device", ["gpu", "CPU", "cuda:", "cuda:-1", ""])
 def test_an_unknown_device_is_named(tiny_onnx: Path, device: str) -> None:
     with pytest.raises(InputError, match=rf"device: is '{device}'\. Give cpu, cuda or cuda:N"):
         load_engine(tiny_onnx, device=device)
