@@ -31,6 +31,9 @@ LISTED = 20
 @click.option("--image-ids", type=FILE, help="COCO annotations that name the boxes' image ids.")
 @click.option("--detector", type=FILE, help="A person detector (.onnx).")
 @click.option("--detector-config", type=FILE, help="What the detector expects and gives (.toml).")
+@click.option(
+    "--detector-device", default="cpu", show_default=True, help="cpu, cuda[:N] or tensorrt[:N]."
+)
 @click.option("--whole-image", is_flag=True, help="Take each picture as one person.")
 @click.option("--score-threshold", type=float, help="Leave out boxes below it. Default: 0, 0.4.")
 @click.option(
@@ -97,6 +100,7 @@ def command(
     image_ids: Path | None,
     detector: Path | None,
     detector_config: Path | None,
+    detector_device: str,
     whole_image: bool,
     score_threshold: float | None,
     outputs: tuple[Path, ...],
@@ -140,6 +144,7 @@ def command(
         image_ids=image_ids,
         detector=detector,
         detector_config=detector_config,
+        detector_device=detector_device,
         whole_image=whole_image,
         score_threshold=score_threshold,
         outputs=outputs,

@@ -62,6 +62,7 @@ class PredictJob:
     image_ids: Path | None = None
     detector: Path | None = None
     detector_config: Path | None = None
+    detector_device: str = "cpu"
     whole_image: bool = False
     score_threshold: float | None = None
     outputs: tuple[Path, ...] = ()
@@ -293,6 +294,8 @@ def _check_choices(job: PredictJob, sources: Sources) -> None:
         raise InputError("--track" if job.track else "--smooth", "needs a video", "Leave it away")
     if sources.has_live and not (isinstance(sources.items, list) and len(sources.items) == 1):
         raise InputError("SOURCE", "has a camera or stream and others", "Give a live source alone")
+    if job.detector_config is not None and job.detector is None:
+        raise InputError("--detector-config", "needs --detector", "Give the detector")
     if not job.side_by_side and not job.draw_boxes:
         return
     if job.draw is None:
@@ -342,7 +345,17 @@ def _boxes_of(job: PredictJob, sources: Sources, note: Talk) -> BoxesOf:
         )
         _check_known(boxes, sources, job.boxes, note)
         return boxes
-    raise InputError("--detector", "is not there", "Give --boxes or --whole-image")
+    from hrnet_deploy.predict.detector.detector import PersonDetector
+
+    if job.detector is None:  # _check_choices has seen to that
+        raise InputError("--detector", "is not given", NO_BOXES[1])
+    return PersonDetector(
+        job.detector,
+        job.detector_config,
+        score_threshold=job.score_threshold,
+        device=job.detector_device,
+        threads=job.threads,
+    )
 
 
 def _check_known(boxes: FileBoxes | YoloBoxes, sources: Sources, path: Path, note: Talk) -> None:

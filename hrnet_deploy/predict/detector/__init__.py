@@ -1,0 +1,1 @@
+"""Person detectors that somebody else exported as ONNX, one file a family of output forms."""

@@ -1,0 +1,148 @@
+"""Every family of detectors finds the same rectangle, from its graph or with a description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx", reason="needs the onnx package")
+
+from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.predict.detector.config import DetectorConfig
+from hrnet_deploy.predict.detector.detector import PersonDetector, prepared
+from hrnet_deploy.predict.run import PredictJob, predict_to_files
+from tests.predict import detectors
+from tests.world import make_world
+
+BOX = (60, 30, 150, 170)
+IMAGE_WH = (320, 256)
+CAFFE = 'family = "ssd"\ncolor = "bgr"\nresize = "stretch"\nperson_class = 15\n'
+FRACTIONS = 'family = "end-to-end"\nresize = "letterbox-center"\nstd = [255, 255, 255]\n'
+
+FAMILIES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "yolox": (detectors.yolox, ""),
+    "yolox decoded": (lambda p: detectors.yolox(p, decoded=True), ""),
+    "nanodet": (detectors.nanodet, ""),
+    "detr": (detectors.detr, ""),
+    "hf-detr": (detectors.hf_detr, ""),
+    "tensorflow": (detectors.tensorflow_ssd, ""),
+    "caffe": (detectors.caffe_ssd, CAFFE),
+    "nms": (lambda p: detectors.end_to_end(p, "nms"), FRACTIONS),
+    "mm": (lambda p: detectors.end_to_end(p, "mm"), FRACTIONS),
+    "six": (lambda p: detectors.end_to_end(p, "six"), FRACTIONS),
+    "seven": (lambda p: detectors.end_to_end(p, "seven"), FRACTIONS),
+}
+
+
+def picture(box: tuple[int, int, int, int] | None = BOX) -> np.ndarray:
+    image = np.full((IMAGE_WH[1], IMAGE_WH[0], 3), 30, np.uint8)
+    if box is not None:
+        image[box[1] : box[3], box[0] : box[2], 2] = 255
+    return image
+
+
+def described(folder: Path, text: str) -> Path | None:
+    if not text:
+        return None
+    path = folder / "detector.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_finds_the_rectangle_once(family: str, tmp_path: Path) -> None:
+    make, text = FAMILIES[family]
+    detector = PersonDetector(make(tmp_path / "d.onnx"), described(tmp_path, text))
+    found = detector.detect(picture())
+    assert len(found) == 1
+    assert 0.7 < found.scores[0] <= 1
+    # Scaling down to 192x128 blurs an edge over up to two pixels of the picture.
+    np.testing.assert_allclose(found.xyxy[0], BOX, atol=2.5)
+    assert len(detector.detect(picture(None))) == 0
+
+
+@pytest.mark.parametrize("form", ["nms", "six", "caffe"])
+def test_a_graph_that_does_not_say_what_goes_in_asks_for_a_description(
+    form: str, tmp_path: Path
+) -> None:
+    make = detectors.caffe_ssd if form == "caffe" else FAMILIES[form][0]
+    with pytest.raises(InputError, match="--detector-config"):
+        PersonDetector(make(tmp_path / "d.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("family = ", "not valid TOML"),
+        ('famly = "yolox"', "unknown key 'famly'"),
+        ("pad = 114", "has no 'family'"),
+        ('family = "rcnn"', "has family = 'rcnn'"),
+        ('family = "ssd"\nstd = [1, 0, 1]', r"has std = \(1, 0, 1\)"),
+        ('family = "ssd"\nsize_hw = [0, 3]', "has size_hw"),
+    ],
+)
+def test_a_wrong_description_is_refused_by_its_key(text: str, message: str, tmp_path: Path) -> None:
+    model = detectors.caffe_ssd(tmp_path / "d.onnx")
+    with pytest.raises(InputError, match=message):
+        PersonDetector(model, described(tmp_path, text))
+
+
+def test_a_description_changes_what_was_recognised(tmp_path: Path) -> None:
+    model = detectors.yolox(tmp_path / "d.onnx")
+    config = described(tmp_path, "score_threshold = 0.95")
+    assert len(PersonDetector(model, config).detect(picture())) == 0
+    assert len(PersonDetector(model, config, score_threshold=0.5).detect(picture())) == 1
+
+
+def test_what_is_no_detector_is_refused(tmp_path: Path, tiny_onnx: Path) -> None:
+    (tmp_path / "d.onnx").write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match="not a valid ONNX file"):
+        PersonDetector(tmp_path / "d.onnx")
+    with pytest.raises(InputError, match="outputs of an unknown form: keypoints"):
+        PersonDetector(tiny_onnx)
+    with pytest.raises((InputError, EnvironmentFault), match="device"):
+        PersonDetector(detectors.yolox(tmp_path / "y.onnx"), device="cuda:77")
+
+
+def test_overlaps_are_suppressed_and_the_best_comes_first(tmp_path: Path) -> None:
+    detector = PersonDetector(detectors.yolox(tmp_path / "d.onnx"))
+    boxes = np.array([[0, 0, 50, 100], [2, 0, 52, 100], [100, 0, 150, 100], [0, 0, 9, 0.5]])
+    found = detector._chosen(boxes, np.array([0.6, 0.9, 0.95, 0.99]))
+    assert found.scores.tolist() == [0.95, 0.9]
+    assert found.xyxy.tolist() == [[100, 0, 150, 100], [2, 0, 52, 100]]
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.sampled_from(["letterbox", "letterbox-center", "stretch"]),
+)
+def test_the_way_into_the_network_is_the_way_back(width: int, height: int, resize: str) -> None:
+    config = DetectorConfig("yolox", resize=resize)  # type: ignore[arg-type]
+    image = np.full((height, width, 3), 200, np.uint8)
+    tensor, scale, shift = prepared(image, (128, 192), config)
+    assert tensor.shape == (128, 192, 3)
+    rows, columns = np.nonzero(tensor[..., 0] == 200)
+    for axis, (places, side) in enumerate(((columns, width), (rows, height))):
+        low = (places.min() - shift[axis]) / scale[axis]
+        high = (places.max() + 1 - shift[axis]) / scale[axis]
+        assert low == pytest.approx(0, abs=1e-6)
+        # Whole pixels: at most one is lost, and a picture has at least one.
+        assert high <= side + 1e-6 or side * scale[axis] < 1
+        assert (side - high) * scale[axis] <= 1 + 1e-6
+
+
+def test_predict_with_a_detector(tiny_onnx: Path, tmp_path: Path) -> None:
+    world = make_world(tmp_path / "w", images=2)
+    lines: list[str] = []
+    model = detectors.yolox(tmp_path / "d.onnx")
+    job = PredictJob((str(world.images),), tiny_onnx, detector=model)
+    summary = predict_to_files(job, emit=lines.append)
+    assert summary.frames == 2
+    assert summary.persons == 1
