@@ -49,6 +49,7 @@ def evaluate_study(
     folder = options.report or DEFAULT_FOLDER
     study = _study(job, options, folder)
     require_matplotlib()
+    study.check_files()
     check_folder(folder)
     cells = _evaluate(study)
     say(f"resampling the pictures {options.resamples} times for the intervals")

@@ -68,11 +68,20 @@ class Study:
             return self.boxes
         return self.folder / f"{_for_files(subset)}.boxes.json"
 
+    def check_files(self) -> None:
+        """Refuse what is not there before any folder is made."""
+        for engine in self.engines.values():
+            check_input_file(engine, what="engine (.onnx or .plan)")
+        for annotations_file in self.subsets.values():
+            check_input_file(annotations_file, what="annotation file")
+        if self.boxes is not None:
+            check_input_file(self.boxes, what="boxes file")
+
     def write_boxes(self) -> None:
         """The detector's boxes on the pictures of each subset, in files of their own."""
         if self.boxes is None:
             return
-        entries = read_json(check_input_file(self.boxes, what="boxes file"), what="boxes file")
+        entries = read_json(self.boxes, what="boxes file")
         if not isinstance(entries, list):
             raise InputError(self.boxes, "is not a list of boxes", "Give COCO detections")
         for subset, file in self.subsets.items():
@@ -155,6 +164,7 @@ class Watch:
 
 def run_study(study: Study, watch: Watch) -> list[Cell]:
     """Check everything, then evaluate what is not done yet; one cell for each job, in order."""
+    study.check_files()
     study.folder.mkdir(parents=True, exist_ok=True)
     study.write_boxes()
     for _, _, job in study.jobs:
