@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from hrnet_deploy.cli.options import MAX_BATCH, InputSize, print_json, print_table, say
+from hrnet_deploy.errors import InputError
 
 
 @click.command("export")
@@ -41,6 +42,12 @@ from hrnet_deploy.cli.options import MAX_BATCH, InputSize, print_json, print_tab
 @click.option("--no-heatmaps", is_flag=True, help="Leave the heatmaps output away.")
 @click.option("--allow-unknown", is_flag=True, help="Accept a file unlike the published one.")
 @click.option("--keep-rejected", is_flag=True, help="Keep a file that failed, as .rejected.onnx.")
+@click.option(
+    "--plan/--no-plan",
+    "plan",
+    default=None,
+    help="Build a TensorRT plan of the fp16 file too. Default: where a GPU and TensorRT are.",
+)
 @click.option("--force", is_flag=True, help="Replace existing output.")
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def command(
@@ -57,13 +64,15 @@ def command(
     no_heatmaps: bool,
     allow_unknown: bool,
     keep_rejected: bool,
+    plan: bool | None,
     force: bool,
     as_json: bool,
 ) -> None:
     """Turn CHECKPOINT into ONNX files that give the same poses as PyTorch.
 
     Writes w32.onnx and w32.fp16.onnx beside w32.pth. Parity is measured before a file appears;
-    where it fails the exit code is 1 and nothing is written.
+    where it fails the exit code is 1 and nothing is written. With a GPU and TensorRT at hand,
+    w32.plan is built of the fp16 file.
     """
     from hrnet_deploy.export.settings import ExportSettings, check_outputs
 
@@ -82,11 +91,19 @@ def command(
         keep_rejected=keep_rejected,
         force=force,
     )
-    check_outputs(checkpoint, settings)
+    targets = check_outputs(checkpoint, settings)
+    half = targets.get("fp16")
+    if plan and half is None:
+        raise InputError("--plan", "needs the fp16 file", "Leave --precision fp32 away")
+    from hrnet_deploy.export.plan import build_beside, plan_target
+
+    plan_path = plan_target(half, wanted=plan, force=force) if half is not None else None
 
     from hrnet_deploy.export.run import export_checkpoint
 
     exported = export_checkpoint(checkpoint, settings, say=say)
+    if half is not None and plan_path is not None:
+        build_beside(half, plan_path, wanted=plan, say=say)
     if as_json:
         print_json(
             [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -78,6 +79,32 @@ def default_output(onnx: Path) -> Path:
     """``w32.fp16.onnx`` and ``w32.onnx`` -> ``w32.plan``."""
     name = onnx.name.removesuffix(".onnx").removesuffix(".fp16")
     return onnx.with_name(f"{name}.plan")
+
+
+def plan_target(half: Path, *, wanted: bool | None, force: bool) -> Path | None:
+    """Where ``export`` puts the plan of the fp16 file ``half``, None where it builds none.
+
+    ``wanted`` None means: where this machine can. An existing plan is refused without ``force``.
+    """
+    if wanted is False or (wanted is None and not can_build()):
+        return None
+    return check_output_file(default_output(half), force=force, inputs=(half,))
+
+
+def can_build() -> bool:
+    """Whether there is a GPU, TensorRT and what reaches them; nothing is imported."""
+    modules = ("tensorrt", "cuda")
+    return probe().problem is None and all(importlib.util.find_spec(name) for name in modules)
+
+
+def build_beside(half: Path, target: Path, *, wanted: bool | None, say: Say) -> None:
+    """Build the plan of a file just exported; where nobody asked for it a fault is only said."""
+    try:
+        make_plan(PlanRequest(half, target, BuildSettings(), force=True), say=say)
+    except EnvironmentFault as fault:
+        if wanted:
+            raise
+        say(f"warning: no plan was built: {fault}")
 
 
 def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:

@@ -185,6 +185,25 @@ def test_ctrl_c_ends_a_long_build_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_export_builds_the_plan_where_it_can(driver: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs PyTorch")
+    from hrnet_deploy.demo import CHECKPOINT
+
+    recipe = CHECKPOINT.with_suffix(".toml")
+    words = ["export", CHECKPOINT, "--recipe", recipe, "-o", tmp_path / "s.onnx"]
+    code, _, stderr = finished(command(driver, "10.9.0.34", *words, STANDIN_FAULT="build"))
+    assert code == 0, stderr
+    assert "warning: no plan was built: " in stderr
+    for path in tmp_path.iterdir():
+        path.unlink()
+    code, _, stderr = finished(command(driver, "10.9.0.34", *words))
+    assert code == 0, stderr
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"s.onnx", "s.fp16.onnx", "s.plan", "s.plan.json"} <= names
+    manifest = json.loads((tmp_path / "s.plan.json").read_text())
+    assert (manifest["precision"], manifest["onnx_name"]) == ("fp16", "s.fp16.onnx")
+
+
 def test_no_tensorrt_is_said_with_the_way_to_get_it(
     driver: Path, tiny_onnx: Path, tmp_path: Path
 ) -> None:
