@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from hrnet_deploy.predict.outputs import LinesOutput, Output, output_format
 from hrnet_deploy.predict.overlay import beside, drawn, heated
 from hrnet_deploy.predict.pictures import picture_frames
 from hrnet_deploy.predict.pipeline import BoxesOf, Pipeline
+from hrnet_deploy.predict.smooth import OneEuroSmoother
 from hrnet_deploy.predict.sources import Source, Sources, find_sources
+from hrnet_deploy.predict.track import OksTracker
 from hrnet_deploy.predict.video import (
     DEFAULT_FPS,
     VideoChoice,
@@ -204,10 +206,13 @@ class _Run:
 
     def _finished(self, results: Iterator[Predicted]) -> Iterator[Predicted]:
         """Results with tracks and smoothing, kept in the journal as the network gave them."""
+        place, follow = -1, _Follower(self._job, self._engine)
         for predicted in results:
             if self._journal is not None:
                 self._journal.write(predicted)
-            yield predicted
+            if predicted.frame.place != place:
+                place, follow = predicted.frame.place, _Follower(self._job, self._engine)
+            yield follow(predicted)
 
     def _frames(self, stop: Callable[[], int | None]) -> Generator[Frame]:
         numbered = enumerate(self._sources.items)
@@ -277,6 +282,22 @@ class _Run:
             for source in self._sources.items
         ]
         return 0 if None in counts else sum(count or 0 for count in counts)
+
+
+class _Follower:
+    """Track numbers and smoothing along one video; numbers that came with boxes are kept."""
+
+    def __init__(self, job: PredictJob, engine: Engine) -> None:
+        wanted = job.track or job.smooth
+        self._tracker = OksTracker(engine.spec.sigmas, engine.spec.joints) if wanted else None
+        self._smoother = OneEuroSmoother() if job.smooth else None
+
+    def __call__(self, predicted: Predicted) -> Predicted:
+        if predicted.frame.number is None or predicted.error is not None:
+            return predicted
+        if self._tracker is not None and predicted.ids is None:
+            predicted = replace(predicted, ids=self._tracker(predicted))
+        return predicted if self._smoother is None else self._smoother(predicted)
 
 
 def _check_choices(job: PredictJob, sources: Sources) -> None:

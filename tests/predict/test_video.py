@@ -193,3 +193,32 @@ def test_an_interrupted_video_goes_on_without_working_twice(
     assert crops < 30
     assert cut.read_bytes() == whole.read_bytes()
     assert drawn_numbers(tmp_path / "drawn" / "a.mp4")[-1] == 39
+
+
+def test_tracks_and_smoothing_are_the_same_after_an_interruption(
+    small_onnx: Path, tmp_path: Path
+) -> None:
+    path = write_video(tmp_path / "a.avi", frames=12)
+    boxes = tmp_path / "boxes.csv"
+    rows = "".join(f"{n},{4 + n},4,{40 + n},44\n" for n in range(12))
+    boxes.write_text("frame,x1,y1,x2,y2\n" + rows)
+
+    def go(name: str, **options: Any) -> Path:
+        output = tmp_path / name
+        job = PredictJob(
+            (str(path),),
+            small_onnx,
+            boxes=boxes,
+            outputs=(output,),
+            smooth=True,
+            batch_size=3,
+            **{key: value for key, value in options.items() if key != "stop"},
+        )
+        predict_to_files(job, emit=lambda text: None, stop=options.get("stop", lambda: None))
+        return output
+
+    whole = go("whole.jsonl")
+    go("cut.jsonl", stop=stopping_after(5))
+    assert go("cut.jsonl").read_bytes() == whole.read_bytes()
+    records = [json.loads(line) for line in whole.read_text().splitlines()]
+    assert all("id" in person for record in records for person in record["persons"])
