@@ -113,14 +113,16 @@ def _gates(cells: list[Cell], min_ap: float | None) -> list[str]:
 def _print(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from hrnet_deploy.report.tables import figures_table, subset_title
+    from hrnet_deploy.report.tables import DIFFERENCE, figures_table, subset_title
 
     for subset in facts["subsets"]:
         headings, rows = figures_table(facts, subset)
+        # The difference of engines is too wide for a terminal; it stands in the report.
+        headings = [heading for heading in headings if heading != DIFFERENCE]
         table = Table(title=printable(subset_title(facts, subset)), title_justify="left")
         table.add_column(headings[0], overflow="fold")
         for heading in headings[1:]:
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
-            table.add_row(*map(printable, row))
+            table.add_row(*map(printable, row[: len(headings)]))
         print_table(table)

@@ -149,10 +149,16 @@ def weights_of_resamples(images: int, count: int, seed: int) -> Iterator[NDArray
 
 
 def resampled(matches: Matches, *, count: int = RESAMPLES, seed: int = SEED) -> NDArray[np.float64]:
-    """The figures (count, 10) of resampled sets, in the order of ``STATS``; NaN where undefined."""
+    """The figures (count, 10) of resampled sets, in the order of ``STATS``; NaN where undefined.
+
+    The same count and seed draw the same pictures: differences of two engines are paired.
+    """
+    images = len(matches.image_ids)
+    if images < MIN_IMAGES:
+        return np.full((count, len(STATS)), np.nan)
     rows = [
         list(figures(matches, weights).values())
-        for weights in weights_of_resamples(len(matches.image_ids), count, seed)
+        for weights in weights_of_resamples(images, count, seed)
     ]
     return np.array(rows, np.float64).reshape(count, len(STATS))
 
@@ -160,33 +166,11 @@ def resampled(matches: Matches, *, count: int = RESAMPLES, seed: int = SEED) -> 
 Interval = tuple[float, float]
 
 
-def intervals(
-    matches: Matches, *, count: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
-) -> dict[str, Interval | None]:
-    """Percentile intervals of the ten figures; None where they are mostly undefined."""
-    if len(matches.image_ids) < MIN_IMAGES:
-        return dict.fromkeys(STATS)
-    return _percentiles(resampled(matches, count=count, seed=seed), level)
+def intervals(draws: NDArray[np.float64], *, level: float = LEVEL) -> dict[str, Interval | None]:
+    """Percentile intervals of the ten figures, or of differences, from their ``draws`` (count, 10).
 
-
-def difference_intervals(
-    first: Matches,
-    second: Matches,
-    *,
-    count: int = RESAMPLES,
-    seed: int = SEED,
-    level: float = LEVEL,
-) -> dict[str, Interval | None]:
-    """Intervals of ``first`` minus ``second`` on the same pictures, drawn together (paired)."""
-    if first.image_ids != second.image_ids:
-        raise ValueError("paired resampling needs the same pictures on both sides")
-    if len(first.image_ids) < MIN_IMAGES:
-        return dict.fromkeys(STATS)
-    draws = resampled(first, count=count, seed=seed) - resampled(second, count=count, seed=seed)
-    return _percentiles(draws, level)
-
-
-def _percentiles(draws: NDArray[np.float64], level: float) -> dict[str, Interval | None]:
+    None where they are mostly undefined.
+    """
     ends = (50 * (1 - level), 50 * (1 + level))
     found: dict[str, Interval | None] = {}
     for column, name in enumerate(STATS):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.evaluation.coco import Annotations
 from hrnet_deploy.evaluation.metric import STATS, matched
-from hrnet_deploy.report.bootstrap import Interval, Matches, intervals, matches_of
+from hrnet_deploy.report.bootstrap import Matches, intervals, matches_of, resampled
 from hrnet_deploy.report.curves import keypoint_rows, oks_curve, pck_curve
 from hrnet_deploy.report.errors import error_kinds, shares
 from hrnet_deploy.report.persons import MATCH_OKS, People, people_of
@@ -46,11 +46,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a report says about a cell beyond the figures of its result file."""
+    """What a report says about a cell beyond the figures of its result file.
+
+    ``draws`` (count, 10) are the figures of resampled pictures, in the order of ``STATS``.
+    """
 
     cell: Cell
     matches: Matches
-    intervals: dict[str, Interval | None]
+    draws: NDArray[np.float64]
     people: People
     kinds: NDArray[np.int8]
 
@@ -71,7 +74,9 @@ class Analysis:
             "persons_not_found": int((~people.matched).sum()),
             "poses_of_nobody": people.others,
             **self.stats,
-            "intervals": {name: ends and list(ends) for name, ends in self.intervals.items()},
+            "intervals": {
+                name: ends and list(ends) for name, ends in intervals(self.draws).items()
+            },
             "errors": shares(self.kinds),
             "pck": pck_curve(people),
             "oks": oks_curve(people),
@@ -94,5 +99,17 @@ def analyse(cell: Cell, *, resamples: int, seed: int) -> Analysis:
     matches = matches_of(evaluation, first=1)
     people = people_of(evaluation, annotations, detections, sigmas=sigmas)
     kinds = error_kinds(people, annotations, sigmas=sigmas, flip_pairs=cell.spec.flip_pairs)
-    found = intervals(matches, count=resamples, seed=seed)
-    return Analysis(cell, matches, found, people, kinds)
+    draws = resampled(matches, count=resamples, seed=seed)
+    return Analysis(cell, matches, draws, people, kinds)
+
+
+def ap_difference(analysis: Analysis, first: Analysis) -> dict[str, Any] | None:
+    """AP minus that of another engine on the same pictures, with its paired interval.
+
+    None where the pictures are not the same or an AP is undefined.
+    """
+    ours, theirs = analysis.stats["AP"], first.stats["AP"]
+    if ours is None or theirs is None or analysis.matches.image_ids != first.matches.image_ids:
+        return None
+    ends = intervals(analysis.draws - first.draws)["AP"]
+    return {"value": ours - theirs, "interval": ends and list(ends)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hrnet_deploy.report.bootstrap import LEVEL
-from hrnet_deploy.report.cells import Analysis
+from hrnet_deploy.report.cells import Analysis, ap_difference
 from hrnet_deploy.report.curves import OKS_STEPS, PCK_STEPS
 
 KIND = "hrnet-deploy report"
@@ -17,7 +17,10 @@ FEW_IMAGES = 30
 
 def report_facts(analyses: Sequence[Analysis], *, resamples: int, seed: int) -> dict[str, Any]:
     """The content of ``report.json``, subset by subset; the same results give the same facts."""
-    cells = [analysis.as_json() for analysis in analyses]
+    first = {a.cell.subset: a for a in reversed(analyses)}
+    cells = [
+        {**a.as_json(), "AP_minus_first": _difference(a, first[a.cell.subset])} for a in analyses
+    ]
     subsets = list(dict.fromkeys(cell["subset"] for cell in cells))
     cells.sort(key=lambda cell: subsets.index(cell["subset"]))
     facts = {
@@ -34,6 +37,10 @@ def report_facts(analyses: Sequence[Analysis], *, resamples: int, seed: int) -> 
     return {**facts, "notes": _notes(facts, analyses)}
 
 
+def _difference(analysis: Analysis, first: Analysis) -> dict[str, Any] | None:
+    return None if analysis is first else ap_difference(analysis, first)
+
+
 def _notes(facts: dict[str, Any], analyses: Sequence[Analysis]) -> list[str]:
     """What a reader has to know to read the figures rightly."""
     drawn, cells = facts["bootstrap"], facts["cells"]
@@ -43,6 +50,11 @@ def _notes(facts: dict[str, Any], analyses: Sequence[Analysis]) -> list[str]:
     ]
     if (widest := _widest(cells)) is not None:
         notes.append(widest)
+    if len(facts["engines"]) > 1:
+        notes.append(
+            f"AP - first, in the report's tables, is the difference to {facts['engines'][0]} on the"
+            " same resamples; where its brackets hold 0, these pictures cannot tell the two apart."
+        )
     few = [name for name in facts["subsets"] if 0 < _images(cells, name) < FEW_IMAGES]
     if few:
         notes.append(
@@ -76,8 +88,7 @@ def _widest(cells: list[dict[str, Any]]) -> str | None:
     low, high = cell["intervals"]["AP"]
     return (
         f"So few pictures leave much open: AP of {cell['engine']} on {cell['subset']}"
-        f" ({cell['images']} pictures) may lie anywhere from {low:.3f} to {high:.3f}. Differences"
-        " that are smaller than the intervals can be chance."
+        f" ({cell['images']} pictures) may lie anywhere from {low:.3f} to {high:.3f}."
     )
 
 

@@ -14,6 +14,7 @@ from hrnet_deploy.report.errors import KINDS
 NOT_AVAILABLE = "n/a"
 COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 WITH_INTERVAL = ("AP", "AR")
+DIFFERENCE = "AP - first"
 
 Table = tuple[list[str], list[list[str]]]
 """Headings, and rows of as many cells."""
@@ -50,7 +51,8 @@ def subset_title(facts: dict[str, Any], subset: str) -> str:
 
 def figures_table(facts: dict[str, Any], subset: str) -> Table:
     """AP and AR of every engine on one subset."""
-    headings = ["Engine", *COLUMNS]
+    compared = len(facts["engines"]) > 1
+    headings = ["Engine", *COLUMNS, *([DIFFERENCE] if compared else [])]
     rows = []
     for cell in cells_of(facts, subset):
         texts = [
@@ -59,8 +61,22 @@ def figures_table(facts: dict[str, Any], subset: str) -> Table:
             else number(cell[name])
             for name in COLUMNS
         ]
+        if compared:
+            texts.append(_difference(cell, facts["engines"][0]))
         rows.append([cell["engine"], *texts])
     return headings, rows
+
+
+def _difference(cell: dict[str, Any], first: str) -> str:
+    """A difference with its sign; nothing for the engine that the others are compared with."""
+    found = cell["AP_minus_first"]
+    if cell["engine"] == first:
+        return ""
+    if found is None:
+        return NOT_AVAILABLE
+    ends = found["interval"]
+    interval = "" if ends is None else f" [{ends[0]:+.3f}, {ends[1]:+.3f}]"
+    return f"{found['value']:+.3f}{interval}"
 
 
 def errors_table(facts: dict[str, Any]) -> Table:
@@ -131,11 +147,15 @@ def figures_csv(facts: dict[str, Any]) -> str:
     counts = ["images", "persons", "persons_not_found", "poses_of_nobody"]
     steps = facts["steps"]["pck"]
     pck = [f"PCK@{step:g}" for step in PCK_TABLE]
-    lines: list[Sequence[Any]] = [["subset", "engine", "label", *counts, *ends, *pck, *KINDS]]
+    against = ["AP_minus_first", "AP_minus_first_low", "AP_minus_first_high"]
+    headings = ["subset", "engine", "label", *counts, *ends, *against, *pck, *KINDS]
+    lines: list[Sequence[Any]] = [headings]
     for cell in facts["cells"]:
         line = [cell["subset"], cell["engine"], cell["label"], *(cell[name] for name in counts)]
         for name in STATS:
             line += [cell[name], *(cell["intervals"][name] or (None, None))]
+        difference = cell["AP_minus_first"] or {"value": None, "interval": None}
+        line += [difference["value"], *(difference["interval"] or (None, None))]
         line += [cell["pck"][steps.index(step)] for step in PCK_TABLE]
         line += _kinds_for_csv(facts, cell["errors"])
         lines.append(line)

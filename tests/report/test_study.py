@@ -60,7 +60,8 @@ def test_undefined_is_said_and_never_a_number(finished: Any) -> None:
     bench, _ = finished
     text = (bench.folder / "out/report.md").read_text()
     nobody = text.split("## nobody (1 images, 0 persons)")[1]
-    assert "| a.onnx | n/a | n/a | n/a | n/a | n/a | n/a |" in nobody
+    assert "| a.onnx | n/a | n/a | n/a | n/a | n/a | n/a |  |" in nobody
+    assert "| wide.onnx | n/a | n/a | n/a | n/a | n/a | n/a | n/a |" in nobody
     assert not re.search(r"-1\b|-100", text)
     lines = rows(bench.folder / "out/figures.csv")
     assert len(lines) == 6
@@ -83,6 +84,20 @@ def test_it_says_how_wide_intervals_are(finished: Any) -> None:
         assert "95% intervals: percentiles over 100 resamples of the pictures" in text
         assert "So few pictures leave much open: AP of " in text
         assert "Fewer than 30 pictures (all, first, nobody): the intervals are" in text
+
+
+def test_engines_are_compared_on_the_same_draws(finished: Any) -> None:
+    bench, _ = finished
+    first, second = bench.report()["cells"][:2]
+    assert first["AP_minus_first"] is None
+    difference = second["AP_minus_first"]
+    assert difference["value"] == pytest.approx(second["AP"] - first["AP"])
+    low, high = difference["interval"]
+    assert low <= difference["value"] <= high
+    text = f"| {difference['value']:+.3f} [{low:+.3f}, {high:+.3f}] |"
+    assert text in (bench.folder / "out/report.md").read_text()
+    line = rows(bench.folder / "out/figures.csv")[1]
+    assert float(line["AP_minus_first_low"]) == pytest.approx(low, abs=1e-6)
 
 
 def test_the_plots_are_pictures(finished: Any) -> None:
