@@ -30,6 +30,7 @@ from hrnet_deploy.engines.trt_module import TensorRT, load_tensorrt
 from hrnet_deploy.errors import EnvironmentFault, GateError, InputError
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.parity import ParityReport, compare, run_all
+from hrnet_deploy.export.trt_support import trt_problems
 from hrnet_deploy.files import (
     check_input_file,
     check_output_file,
@@ -118,6 +119,7 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     settings = fitted(request.settings, spec)
     tensorrt = load_tensorrt(request.device, subject=f"building {request.output.name}")
     check_opset(opset, tensorrt.version, subject=request.onnx)
+    _say_doubts(content, tensorrt.major, say)
     log = _Log(tensorrt, request.output)
     say(f"building {request.output} for {tensorrt.gpu.name} with TensorRT {tensorrt.version}")
     try:
@@ -137,6 +139,20 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     write_bytes(request.output, built.content)
     write_manifest(request.output, manifest)
     return PlanReport(request.output, manifest, reports)
+
+
+def _say_doubts(content: bytes, major: int, say: Say) -> None:
+    """Where onnx is installed, name what is not known to be parsed; the parser has the last word.
+
+    Our own graphs are beyond doubt (tests); a network that was taken over may hold anything.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        return
+    import onnx
+
+    problem = next(trt_problems(onnx.load_from_string(content), major), None)
+    if problem is not None:
+        say(f"warning: TensorRT {major} is not known to take {problem}")
 
 
 def fitted(settings: BuildSettings, spec: ModelSpec) -> BuildSettings:
