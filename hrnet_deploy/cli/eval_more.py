@@ -100,6 +100,8 @@ def evaluated_otherwise(
         job = dataclasses.replace(job, output=output or Path(f"{chosen.ladder.stem}.ladder.json"))
         show_ladder(job, chosen.ladder, engines, chosen, as_json=as_json)
     elif chosen.explain:
+        if len(engines) > 1:
+            raise click.UsageError("--explain looks at one engine at a time")
         show_explanation(job, chosen, as_json=as_json)
     elif _is_mpii(job, chosen):
         if len(engines) > 1:
@@ -123,7 +125,6 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     """PCKh, and predictions as the benchmark takes them where scipy is installed."""
     import importlib.util
 
-    from hrnet_deploy.engines import load_engine
     from hrnet_deploy.evaluation.mpii import read_mpii
     from hrnet_deploy.evaluation.mpii_run import evaluate_mpii, write_predictions
     from hrnet_deploy.evaluation.session import check_flip
@@ -136,7 +137,7 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     if job.boxes is not None or job.settings.limit is not None:
         raise click.UsageError("MPII has centre and scale of its own: leave --boxes, --limit out")
     persons = read_mpii(job.annotations, chosen.ground_truth)
-    with load_engine(job.engine, device=job.device, threads=job.threads) as engine:
+    with job.open_engine() as engine:
         check_flip(engine, job)
         with progress_bar() as progress:
             result = evaluate_mpii(
@@ -186,22 +187,22 @@ def _print_pckh(facts: dict[str, Any], title: str) -> None:
 
 def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     """``eval --explain``: the causes, the most likely first."""
-    from hrnet_deploy.engines import load_engine
     from hrnet_deploy.evaluation.doctor import DoctorSettings, explain
     from hrnet_deploy.evaluation.run import prepare
     from hrnet_deploy.evaluation.session import check_inputs
 
     check_inputs(job)
     settings = dataclasses.replace(job.settings, allow_missing=True, keep_going=True)
-    with load_engine(job.engine, device=job.device, threads=job.threads) as engine:
+    with job.open_engine() as engine:
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=settings)
         recipe = _recipe(engine.spec.recipe)
         expected, source, kind = _expected(plan, recipe, chosen.expected_ap)
         measured, measured_from = _measured(job, plan, chosen.measured_ap)
+        network, any_size = _bare(job.engine, plan)
         explanation = explain(
             plan,
-            network=_bare(job.engine, plan),
-            any_size=job.engine.suffix.lower() == ".onnx",
+            network=network,
+            any_size=any_size,
             settings=DoctorSettings(chosen.sample, chosen.seconds, chosen.seed),
             expected=expected,
             expected_from=source,
@@ -262,23 +263,32 @@ def _measured(job: EvalJob, plan: EvalPlan, given: float | None) -> tuple[float 
     return float(finished["AP"]), str(job.output)
 
 
-def _bare(engine_path: Path, plan: EvalPlan) -> BareNetwork | None:
-    """The network without what surrounds it, from the file or from an engine without flip-test."""
-    if engine_path.suffix.lower() == ".onnx":
+def _bare(engine_path: Path, plan: EvalPlan) -> tuple[BareNetwork | None, bool]:
+    """The network without what surrounds it, and whether it takes crops of any size.
+
+    From the file, from the ONNX file of the same network beside a plan, or from an engine without
+    flip-test; None where none of them gives it.
+    """
+    spec = plan.engine.spec
+    source = engine_path.with_suffix(".onnx")
+    if source.is_file():
         from hrnet_deploy.export.bare import bare_engine
 
         try:
-            return bare_engine(engine_path).raw_heatmaps
+            bare = bare_engine(source)
         except DeployError as error:
             say(f"note: {error}")
+        else:
+            if bare.spec.source_sha256 == spec.source_sha256:
+                return bare.raw_heatmaps, True
     engine = plan.engine
-    if engine.spec.flip_test or not engine.spec.has_heatmaps:
-        return None
+    if spec.flip_test or not spec.has_heatmaps:
+        return None, False
 
     def heatmaps(crops_nhwc: Any) -> Any:
         return engine.run(crops_nhwc, heatmaps=True).heatmaps_nkhw
 
-    return heatmaps
+    return heatmaps, False
 
 
 def _print_explanation(explanation: Explanation) -> None:

@@ -32,7 +32,7 @@ from hrnet_deploy.export.model import build_hrnet
 from hrnet_deploy.export.run import checkpoint_spec
 from hrnet_deploy.export.settings import ExportSettings
 
-IMAGES = 24
+IMAGES = 20
 PERMUTED = [*range(5), 7, 8, 9, 10, 5, 6, *range(11, 17)]
 """Shoulders, elbows and wrists in each other's channels."""
 
@@ -91,7 +91,7 @@ def examine(
             plan,
             network=network.raw_heatmaps,
             any_size=True,
-            settings=options.pop("settings", DoctorSettings(persons=60, seconds=600)),
+            settings=options.pop("settings", DoctorSettings(persons=36, seconds=600)),
             **options,
         )
 
@@ -129,14 +129,14 @@ def test_nothing_is_found_in_a_healthy_engine(ward: Ward) -> None:
         ("keypoint_order", {"channels": PERMUTED}, "left_shoulder is in channel 9"),
         (
             "input_size",
-            {"input_size_hw": (192, 128), "heatmap_size_hw": (48, 32)},
-            "an input of 128x96 instead of 192x128",
+            {"input_size_hw": (256, 192), "heatmap_size_hw": (64, 48)},
+            "an input of 128x96 instead of 256x192",
         ),
     ],
 )
 def test_a_fault_in_the_engine(ward: Ward, cause: str, changes: dict[str, Any], says: str) -> None:
     engine = ward.engine(cause, **changes)
-    found = first(examine(ward, engine, trained_size_hw=None))
+    found = first(examine(ward, engine, trained_size_hw=(128, 96)))
     assert (found.cause, found.verdict) == (cause, "found"), found
     assert says in found.says
     assert found.effect > 0.02
@@ -185,7 +185,7 @@ def test_missing_pictures(ward: Ward) -> None:
         path.unlink()
     found = first(examine(other, ward.engine("missing")))
     assert (found.cause, found.verdict) == ("missing_images", "found")
-    assert "8 images" in found.says or "7 images" in found.says
+    assert found.says[0] in "567"
     assert found.effect > 0.1
 
 
@@ -206,7 +206,7 @@ def detections(ward: Ward, *, wrong: float, twice: bool) -> Path:
     for entry in content["annotations"]:
         if entry["iscrowd"] or not entry["num_keypoints"]:
             continue
-        for copy in range(1 + twice):
+        for copy in range(3 if twice else 1):
             x, y, w, h = entry["bbox"]
             dx, dy = rng.uniform(-wrong, wrong, 2) + copy * 0.01
             box = [x + dx * w, y + dy * h, w, h]
@@ -249,7 +249,7 @@ def test_an_engine_that_cannot_be_opened_says_so(ward: Ward) -> None:
     silent = {f.cause for f in explanation.findings if f.verdict == "cannot tell"}
     assert {"flip_shift", "flip_pairs", "input_size", "decode", "boxes"} == silent
     subset = next(f for f in explanation.findings if f.cause == "subset")
-    assert "only the first 8 of 24" in subset.says
+    assert "only the first 8 of 20" in subset.says
 
 
 def test_the_same_seed_gives_the_same_answer(ward: Ward) -> None:
