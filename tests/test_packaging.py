@@ -25,7 +25,10 @@ SUFFIXES = {".css", ".cu", ".html", ".js", ".json", ".md", ".pth", ".py", ".toml
 MAX_CHECKPOINT_BYTES = 4_000_000
 MAX_WHEEL_BYTES = 5_000_000
 MAX_TREE_BYTES = 8 << 20
-EXTRAS = {"all", "cpu", "dev", "eval", "export", "gpu", "openvino", "report", "tensorrt"}
+EXTRAS = {
+    *("all", "cpu", "dev", "eval", "export", "gpu", "mpii", "openvino", "parquet", "report"),
+    *("supervision", "tensorrt"),
+}
 
 needs_backend = pytest.mark.skipif(
     importlib.util.find_spec("hatchling") is None,

@@ -160,5 +160,5 @@ class Pipeline:
             scores = np.zeros((0, spec.joints), np.float32)
         boxes = work.boxes
         total = instance_scores(scores, boxes.scores)
-        poses = Poses(keypoints_px, scores, boxes.xyxy, total, spec.keypoint_names)
+        poses = Poses(keypoints_px, scores, boxes.xyxy, total, spec.keypoint_names, spec.skeleton)
         return Predicted(work.frame, boxes, poses, boxes.ids, heatmaps_nkhw, work.error)

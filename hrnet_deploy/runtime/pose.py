@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,8 +28,8 @@ class Poses:
     """The poses of N persons in one picture; N may be 0.
 
     ``keypoints_px`` (N, K, 2) float32 x and y in pixels of the picture, ``scores`` (N, K) float32,
-    ``boxes_xyxy`` (N, 4) float64 as they were given, ``instance_scores`` (N,) float32, and the
-    names of the K keypoints.
+    ``boxes_xyxy`` (N, 4) float64 as they were given, ``instance_scores`` (N,) float32, the names
+    of the K keypoints, and the pairs of them that are drawn as limbs.
     """
 
     keypoints_px: NDArray[np.float32]
@@ -36,9 +37,45 @@ class Poses:
     boxes_xyxy: NDArray[np.float64]
     instance_scores: NDArray[np.float32]
     keypoint_names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.keypoints_px)
+
+    def draw(
+        self, image_bgr: NDArray[np.uint8], *, threshold: float = 0.2, boxes: bool = False
+    ) -> NDArray[np.uint8]:
+        """A copy of ``image_bgr`` (H, W, 3) uint8 with every person on it.
+
+        Keypoints scored below ``threshold`` are left out; ``boxes`` adds the boxes.
+        """
+        from hrnet_deploy.runtime.draw import draw_poses
+
+        checked = checked_image(image_bgr)
+        return draw_poses(checked, self, self.skeleton, threshold=threshold, boxes=boxes)
+
+    def to_supervision(self) -> Any:
+        """The same as ``supervision.KeyPoints``; needs the supervision library."""
+        from hrnet_deploy.runtime.interchange import to_supervision
+
+        return to_supervision(self)
+
+    @staticmethod
+    def from_supervision(
+        key_points: Any,
+        keypoint_names: tuple[str, ...],
+        skeleton: tuple[tuple[int, int], ...] = (),
+    ) -> Poses:
+        """Poses of a ``supervision.KeyPoints``, whose keypoints have these names."""
+        from hrnet_deploy.runtime.interchange import from_supervision
+
+        return from_supervision(key_points, keypoint_names, skeleton)
+
+    def _repr_html_(self) -> str:
+        """A drawing and a table, which notebooks show."""
+        from hrnet_deploy.runtime.display import poses_html
+
+        return poses_html(self)
 
 
 class PoseEstimator:
@@ -65,6 +102,19 @@ class PoseEstimator:
             self.engine = engine
         else:
             self.engine = load_engine(checked_path(engine), device=device, threads=threads)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: Subject,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        batch_size: int = 32,
+    ) -> PoseEstimator:
+        """Load an engine file (.onnx or .plan) by its path; the same as calling the class."""
+        engine = checked_path(path)
+        return cls(engine, device=device, threads=threads, batch_size=batch_size)
 
     def __call__(self, image_bgr: NDArray[np.uint8], boxes_xyxy: ArrayLike) -> Poses:
         """Poses of the persons in ``boxes_xyxy`` (N, 4), edges in pixels of ``image_bgr``.
@@ -136,6 +186,7 @@ class PoseEstimator:
                     boxes_xyxy,
                     instance_scores(scores[own]),
                     spec.keypoint_names,
+                    spec.skeleton,
                 )
             )
         return poses

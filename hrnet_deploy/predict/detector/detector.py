@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.predict.detector import detr, end_to_end, nanodet, ssd, yolox
 from hrnet_deploy.predict.detector.candidates import Candidates, Signature
 from hrnet_deploy.predict.detector.config import DetectorConfig, read_config
@@ -38,16 +38,16 @@ class PersonDetector:
 
     def __init__(
         self,
-        path: Path,
-        config: Path | None = None,
+        path: Subject,
+        config: Subject | None = None,
         *,
         score_threshold: float | None = None,
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self.path = path
-        self._session = DetectorSession(path, device=device, threads=threads)
-        self.config = _configuration(path, self._session.signature, config)
+        self.path = Path(path)
+        self._session = DetectorSession(self.path, device=device, threads=threads)
+        self.config = _configuration(self.path, self._session.signature, config)
         if score_threshold is not None:
             self.config = dataclasses.replace(self.config, score_threshold=score_threshold)
 
@@ -140,7 +140,7 @@ def _in_image(
     return in_image
 
 
-def _configuration(path: Path, signature: Signature, config: Path | None) -> DetectorConfig:
+def _configuration(path: Path, signature: Signature, config: Subject | None) -> DetectorConfig:
     """What the graph says, and the file where there is one."""
     known = (
         detr.recognised(signature)

@@ -1,0 +1,68 @@
+"""Poses to and from ``KeyPoints`` of the supervision library."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from hrnet_deploy.errors import InputError, require
+from hrnet_deploy.runtime.pose import Poses, instance_scores
+
+BOXES, NAMES = "boxes_xyxy", "instance_scores"
+"""What ``KeyPoints`` has no place for travels in its ``data``, one entry a person."""
+
+
+def to_supervision(poses: Poses) -> Any:
+    """``supervision.KeyPoints`` with ``xy`` (N, K, 2) and confidences (N, K)."""
+    library = require("supervision", extra="supervision", purpose="Poses.to_supervision")
+    values = {
+        "xy": poses.keypoints_px,
+        "class_id": np.zeros(len(poses), int),
+        _confidence_name(library.KeyPoints): poses.scores,
+        "data": {BOXES: poses.boxes_xyxy, NAMES: poses.instance_scores},
+    }
+    return library.KeyPoints(**values)
+
+
+def from_supervision(
+    key_points: Any,
+    keypoint_names: tuple[str, ...],
+    skeleton: tuple[tuple[int, int], ...] = (),
+) -> Poses:
+    """Poses of a ``KeyPoints``: boxes and scores from its data, else from the keypoints.
+
+    Without confidences every keypoint has score 1. Raises InputError where the number of
+    keypoints is not that of the names.
+    """
+    keypoints_px = np.asarray(key_points.xy, np.float32)
+    if keypoints_px.shape == (0,):
+        keypoints_px = keypoints_px.reshape(0, len(keypoint_names), 2)
+    if keypoints_px.shape[1:] != (len(keypoint_names), 2):
+        problem = f"has xy {keypoints_px.shape}, expected (N, {len(keypoint_names)}, 2)"
+        raise InputError("key_points", problem, "Give the names of these keypoints")
+    confidence = getattr(key_points, _confidence_name(type(key_points)), None)
+    scores = np.ones(keypoints_px.shape[:2], np.float32)
+    if confidence is not None:
+        scores = np.asarray(confidence, np.float32)
+    data = getattr(key_points, "data", None) or {}
+    boxes = data.get(BOXES)
+    if boxes is None:
+        low, high = keypoints_px.min(axis=1), keypoints_px.max(axis=1)
+        boxes = np.concatenate([low, high], axis=1)
+    total = data.get(NAMES)
+    return Poses(
+        keypoints_px,
+        scores,
+        np.asarray(boxes, np.float64).reshape(-1, 4),
+        instance_scores(scores) if total is None else np.asarray(total, np.float32),
+        keypoint_names,
+        skeleton,
+    )
+
+
+def _confidence_name(kind: Any) -> str:
+    """Newer versions tell the keypoints' confidence from the detection's."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return "keypoint_confidence" if "keypoint_confidence" in names else "confidence"
