@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hrnet_deploy.cli.eval_more import Further, evaluated_otherwise, further_options
-from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.options import backend_options, print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
 from hrnet_deploy.cli.signals import again, stop_on_signal
@@ -82,6 +82,7 @@ FILE = click.Path(path_type=Path)
     help="cpu or cuda[:N]; several share the work: 0,1. Default: cpu for .onnx, cuda for .plan.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@backend_options
 @click.option(
     "--max-pixels",
     type=click.FloatRange(1),
@@ -112,6 +113,8 @@ def command(
     batch: int,
     device: str | None,
     threads: int | None,
+    backend: str | None,
+    precision: str,
     max_pixels: float,
     min_ap: float | None,
     allow_missing: bool,
@@ -150,6 +153,8 @@ def command(
         output=output or Path(f"{engine_path.stem}.eval.json"),
         device=device,
         threads=threads,
+        backend=backend,
+        precision=precision,
         flip=flip,
         fresh=fresh,
         settings=EvalSettings(

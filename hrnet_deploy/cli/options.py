@@ -28,6 +28,23 @@ class InputSize(click.ParamType):  # type: ignore[type-arg]
         return parse_input_size(str(value))
 
 
+def backend_options(command: Any) -> Any:
+    """``--backend`` and ``--precision``: what runs an engine; None and "exact" by default."""
+    backend = click.option(
+        "--backend",
+        type=click.Choice(["auto", "onnxruntime", "openvino", "tensorrt"]),
+        help="What runs it; auto: the fastest there is. Default: onnxruntime, tensorrt for plans.",
+    )
+    precision = click.option(
+        "--precision",
+        type=click.Choice(["exact", "bf16", "fastest"]),
+        default="exact",
+        show_default=True,
+        help="The file's own; bfloat16; bfloat16 where the processor computes it.",
+    )
+    return backend(precision(command))
+
+
 def say(line: str) -> None:
     """Talk to the user on stderr."""
     click.echo(printable(line), err=True)

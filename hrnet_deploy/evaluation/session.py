@@ -34,9 +34,23 @@ class EvalJob:
     boxes: Path | None = None
     device: str | None = None
     threads: int | None = None
+    backend: str | None = None
+    precision: str = "exact"
     flip: bool | None = None
     fresh: bool = False
     settings: EvalSettings = field(default_factory=EvalSettings)
+
+    def open_engine(self, say: Talk | None = None) -> Engine:
+        """The loaded engine; ``say`` is told what runs it where a choice was asked for."""
+        chosen = self.backend is not None or self.precision != "exact"
+        return load_engine(
+            self.engine,
+            device=self.device,
+            threads=self.threads,
+            backend=self.backend,
+            precision=self.precision,
+            say=say if chosen else None,
+        )
 
     @property
     def journal(self) -> Path:
@@ -58,7 +72,7 @@ def evaluate_to_files(
     journal stays where pictures had to be left out: another run tries only those again.
     """
     check_inputs(job)
-    with load_engine(job.engine, device=job.device, threads=job.threads) as engine:
+    with job.open_engine(say) as engine:
         check_flip(engine, job)
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)
         finished = None if job.fresh else read_finished(job.output, plan.fingerprint)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.engines import load_engine
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.result import detections_path
 from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, prepare
@@ -192,6 +191,6 @@ def run_study(study: Study, watch: Watch) -> list[Cell]:
 
 def _plan(job: EvalJob) -> EvalPlan:
     """What would be evaluated: raises for wrong input before anything is inferred."""
-    with load_engine(job.engine, device=job.device, threads=job.threads) as engine:
+    with job.open_engine() as engine:
         check_flip(engine, job)
         return prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)

@@ -187,3 +187,27 @@ def test_an_interruption_keeps_the_finished_rounds(
     run: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())["runs"][-1]
     assert run["stopped"] == number
     assert 1 <= len(run["rows"][0]["seconds"]) < 100_000
+
+
+def test_eval_takes_the_backend_and_says_what_runs(make_tiny_onnx: Any, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    pytest.importorskip("pycocotools", reason="needs pycocotools")
+    from tests.world import NAMES, SIGMAS, make_world
+
+    world = make_world(tmp_path / "world", images=3)
+    engine = make_tiny_onnx(keypoint_names=NAMES, sigmas=SIGMAS)
+    words = ["eval", "--engine", str(engine), "--annotations", str(world.annotations)]
+    words += ["--images", str(world.images), "--backend", "openvino", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hrnet_deploy", *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny.onnx: OpenVINO in fp32, asked for" in done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["fingerprint"]["engine"]["backend"] == "openvino"
