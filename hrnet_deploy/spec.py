@@ -27,7 +27,7 @@ BOX_PADDING = 1.25
 """Factor on the box's sides (official HRNet, ``lib/dataset/coco.py``)."""
 
 DECODES = ("quarter", "dark", "none")
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 GEOMETRIES = ("official",)
 COLOR_ORDERS = ("rgb", "bgr")
 MAX_SIDE = 4096
@@ -44,8 +44,10 @@ class ModelSpec:
     published. ``shift_heatmap`` says whether the flip-test moves the mirrored heatmap right by one
     pixel. ``decode`` is "quarter" (official quarter offset), "dark" (Zhang et al., CVPR 2020) or
     "none" (plain arg-max). ``static_batch`` is the fixed batch of the graph, None where dynamic.
-    ``tolerances`` are the parity gates that the artefact passed; measured figures stand in the
-    card beside it, never here, so that the same checkpoint and versions give the same bytes.
+    ``precision`` is the type of the convolutions; what is not quantised in an "int8" file is
+    float32. ``tolerances`` are the parity gates that the artefact passed ("ap_drop", in points,
+    for int8); measured figures stand in the card beside it, never here, so that the same
+    checkpoint and versions give the same bytes.
     """
 
     architecture: str
@@ -60,7 +62,7 @@ class ModelSpec:
     shift_heatmap: bool
     source_sha256: str
     decode: Literal["quarter", "dark", "none"] = "quarter"
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
     geometry: Literal["official"] = "official"
     box_padding: float = BOX_PADDING
     color_order: Literal["bgr"] = "bgr"

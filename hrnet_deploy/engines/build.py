@@ -152,6 +152,8 @@ class _Build:
     def _keep_types(self, network: Any, config: Any) -> None:
         """TensorRT 8.6: every layer keeps the type that it has in the file."""
         trt = self._trt
+        if self._spec.precision == "int8":  # what is 8 bit, the Q/DQ pairs say
+            config.set_flag(trt.BuilderFlag.INT8)
         if self._spec.precision != "fp16":
             return
         config.set_flag(trt.BuilderFlag.FP16)

@@ -15,7 +15,7 @@ from typing import Any
 
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject
 from hrnet_deploy.files import check_input_file, read_json, sha256_bytes, write_json
-from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.spec import PRECISIONS, ModelSpec
 
 SCHEMA_VERSION = 1
 SUFFIX = ".json"
@@ -150,7 +150,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "cuda": _is_text,
     "gpu_name": _is_text,
     "compute_capability": _is_capability,
-    "precision": lambda value: value in ("fp32", "fp16"),
+    "precision": lambda value: value in PRECISIONS,
     "strongly_typed": lambda value: isinstance(value, bool),
     "profile": _is_profile,
     "hardware_compatibility": lambda value: value in HARDWARE_COMPATIBILITIES,

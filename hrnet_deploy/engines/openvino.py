@@ -1,4 +1,4 @@
-"""OpenVINO: the fastest engine on a CPU, in float32 or bfloat16."""
+"""OpenVINO: the fastest engine on a CPU, in float32, bfloat16 or int8."""
 
 from __future__ import annotations
 
@@ -27,12 +27,18 @@ from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError, requi
 from hrnet_deploy.files import sha256_bytes
 from hrnet_deploy.spec import HEATMAPS_NAME, KEYPOINTS_NAME, SCORES_NAME, ModelSpec
 
-HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
-"""Precisions by their name in OpenVINO's ``INFERENCE_PRECISION_HINT``."""
+HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+"""Precisions by their name in OpenVINO's ``INFERENCE_PRECISION_HINT``.
 
-CAPABILITIES = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
+That of an int8 file is for what it leaves in float; the rest stands in the file.
+"""
+
+EIGHT_BIT = {"u8", "i8"}
+
+CAPABILITIES = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "INT8"}
 """What OpenVINO lists among a CPU's ``OPTIMIZATION_CAPABILITIES`` where it computes natively."""
 
+WEIGHT_NDIM = 4
 _FAILURES = (RuntimeError, ValueError, TypeError, MemoryError)
 _AGAIN = "Export the model again"
 
@@ -100,11 +106,12 @@ class OpenVinoEngine(Engine):
         self._ov, self._model, self._threads = ov, model, threads
         self._lock = threading.Lock()
         self._last_was_small = False
+        eight_bit = eight_bit_convolutions(model)
         self._wide = self._compile(streams=threads)
         self._narrow: _Compiled | None = None
         if self._wide.streams == 1 or spec.static_batch:
             self._narrow, self._model = self._wide, None
-        check_precision(self._wide.model, info.precision, info.path)
+        check_precision(self._wide.model, info.precision, info.path, eight_bit=eight_bit)
 
     def _compile(self, *, streams: int) -> _Compiled:
         precision = self.info.precision
@@ -198,20 +205,31 @@ def native_precisions(ov: ModuleType) -> tuple[str, ...]:
     return tuple(name for name, word in CAPABILITIES.items() if word in listed)
 
 
-def check_precision(compiled: Any, precision: str, path: str) -> None:
+def eight_bit_convolutions(model: Any) -> int:
+    """How many convolutions of a model that was read have int8 weights."""
+    constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
+    return sum(
+        op.get_element_type().get_type_name() == "i8" and len(op.get_output_shape(0)) == WEIGHT_NDIM
+        for op in constants
+    )
+
+
+def check_precision(compiled: Any, precision: str, path: str, *, eight_bit: int = 0) -> None:
     """Raise EnvironmentFault unless every convolution was compiled in ``precision``.
 
-    OpenVINO takes a precision as a hint and may fall back without a word.
+    OpenVINO takes a precision as a hint and may fall back without a word. ``eight_bit`` is the
+    number of convolutions that have to run in 8 bit.
     """
-    found = {
+    found = [
         info["runtimePrecision"].astype(str)
         for info in (op.get_rt_info() for op in compiled.get_runtime_model().get_ops())
         if info["layerType"].astype(str) == "Convolution"
-    }
-    if found - {HINTS[precision]}:
+    ]
+    kinds = set(found) - (EIGHT_BIT if eight_bit else set())
+    if kinds - {HINTS[precision]} or sum(kind in EIGHT_BIT for kind in found) != eight_bit:
         raise EnvironmentFault(
             path,
-            f"OpenVINO would run it in {', '.join(sorted(found))}, {precision} was asked for",
+            f"OpenVINO would run it in {', '.join(sorted(set(found)))}, {precision} was asked for",
             "Ask for another precision, or for the backend onnxruntime",
         )
 
@@ -220,11 +238,11 @@ def _wanted_precision(spec: ModelSpec, precision: str | None, path: Path) -> str
     wanted = precision or spec.precision
     if wanted not in HINTS:
         raise InputError("precision", f"is '{wanted}'", f"Give {', '.join(HINTS)}")
-    if "fp16" in (wanted, spec.precision) and wanted != spec.precision:
+    if wanted != spec.precision and (wanted, spec.precision) != ("bf16", "fp32"):
         raise InputError(
             path,
             f"is typed {spec.precision}, {wanted} was asked for",
-            "Give the fp32 file for fp32 and bf16, the fp16 file for fp16",
+            f"Give the fp32 file for fp32 and bf16, the {spec.precision} file for its own",
         )
     return wanted
 

@@ -51,6 +51,10 @@ class GraphWriter:
         self._nodes.append(node)
         return name
 
+    def has(self, name: str) -> bool:
+        """Whether a node of this name was written."""
+        return name in self._names
+
     def extend(self, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> None:
         """Take over finished nodes and initialisers whose names do not clash with ours."""
         self._nodes.extend(nodes)

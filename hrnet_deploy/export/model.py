@@ -12,6 +12,7 @@ from hrnet_deploy.export.graph import GraphWriter
 from hrnet_deploy.export.hrnet import HRNetArchitecture
 from hrnet_deploy.export.network import HRNetWriter, Weights
 from hrnet_deploy.export.pipeline import decode, merge_mirrored, normalise, with_mirrored
+from hrnet_deploy.export.quantization import Quantization
 from hrnet_deploy.spec import (
     HEATMAPS_NAME,
     INPUT_NAME,
@@ -23,19 +24,29 @@ from hrnet_deploy.spec import (
 if TYPE_CHECKING:
     import onnx
 
-DTYPES: dict[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16}
+DTYPES: dict[str, type[np.generic]] = {
+    "fp32": np.float32,
+    "fp16": np.float16,
+    "int8": np.float32,
+}
+"""What convolutions and activations are typed; in int8 files what is not quantised is float32."""
 
 WriteNetwork = Callable[[GraphWriter, str], str]
 """Writes a network from images (B, 3, h, w) float32 to heatmaps (B, K, h', w') float32."""
 
 
 def build_hrnet(
-    spec: ModelSpec, architecture: HRNetArchitecture, weights: Weights, *, source: Subject
+    spec: ModelSpec,
+    architecture: HRNetArchitecture,
+    weights: Weights,
+    *,
+    source: Subject,
+    quantization: Quantization | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of an HRNet; ``weights`` are its official state dict as numpy arrays.
 
     ``source`` is named in errors. The channel order of the crops is absorbed by the first
-    convolution.
+    convolution. ``quantization`` says what computes in 8 bit.
     """
 
     def write(graph: GraphWriter, images: str) -> str:
@@ -45,6 +56,7 @@ def build_hrnet(
             DTYPES[spec.precision],
             source,
             reverse_input=spec.network_color_order != spec.color_order,
+            quantization=quantization,
         )
         return network.heatmaps(images, architecture)
 

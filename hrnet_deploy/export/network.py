@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.export.graph import GraphWriter
 from hrnet_deploy.export.hrnet import HRNetArchitecture, StageArchitecture
+from hrnet_deploy.export.quantization import Quantization, quantized_weight
 
 BATCH_NORM_EPSILON = 1e-5
 """PyTorch's default, which the official network leaves as it is."""
@@ -25,6 +26,7 @@ class HRNetWriter:
 
     ``weights`` are the official state dict as numpy arrays. ``reverse_input`` permutes the first
     convolution instead of the pixels, so that a network trained on RGB takes BGR images.
+    ``quantization`` names the convolutions that compute in 8 bit; ``dtype`` is float32 then.
     """
 
     graph: GraphWriter
@@ -32,6 +34,7 @@ class HRNetWriter:
     dtype: type[np.generic]
     source: Subject
     reverse_input: bool
+    quantization: Quantization | None = None
 
     def heatmaps(self, images: str, architecture: HRNetArchitecture) -> str:
         """From normalised images (B, 3, h, w) to heatmaps (B, K, h/4, w/4), both float32."""
@@ -148,12 +151,18 @@ class HRNetWriter:
         if conv == "conv1" and self.reverse_input:
             weight = weight[:, ::-1]
         inputs = [
-            x,
-            self.graph.constant(f"{conv}.weight", self._typed(weight, conv)),
+            *self._operands(x, conv, weight),
             self.graph.constant(f"{conv}.bias", self._typed(bias, conv)),
         ]
         y = self.graph.node("Conv", inputs, conv, **_window(weight.shape[2], stride))
         return self.graph.node("Relu", [y], f"{conv}.relu") if relu else y
+
+    def _operands(self, x: str, conv: str, weight: NDArray[np.float64]) -> list[str]:
+        """Input and weight of a convolution, in 8 bit where the quantisation says so."""
+        if self.quantization is None or conv not in self.quantization.convolutions:
+            return [x, self.graph.constant(f"{conv}.weight", self._typed(weight, conv))]
+        x = self.quantization.activation(self.graph, x)
+        return [x, quantized_weight(self.graph, conv, weight)]
 
     def _typed(self, value: NDArray[np.float64], name: str) -> NDArray[Any]:
         """Round once, from double to the graph's type; a weight that overflows it is refused."""
