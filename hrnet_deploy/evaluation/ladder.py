@@ -191,7 +191,7 @@ def _engines(job: LadderJob, folder: Path, say: Say) -> Iterator[tuple[str, Open
             del model
             yield f"ONNX {precision}", functools.partial(load_engine, path, threads=job.threads)
     for path in dict.fromkeys([*more, *_beside(job.checkpoint)]):
-        yield path.name, functools.partial(_finished, path, base, job)
+        yield path.name, functools.partial(_finished, path, base, job, say)
 
 
 def _beside(checkpoint: Path) -> list[Path]:
@@ -204,10 +204,12 @@ def _with_flip(spec: ModelSpec, flip: bool) -> ModelSpec:
 
 
 @contextmanager
-def _finished(path: Path, spec: ModelSpec, job: LadderJob) -> Iterator[Engine]:
+def _finished(path: Path, spec: ModelSpec, job: LadderJob, say: Say) -> Iterator[Engine]:
     """A finished engine file of the same network."""
     with load_engine(path, device=job.device, threads=job.threads) as engine:
         if engine.spec.keypoint_names != spec.keypoint_names:
             problem = f"gives other keypoints ({engine.spec.keypoint_set}) than the checkpoint"
             raise InputError(path, problem, "Give engines of one network")
+        if engine.spec.source_sha256 != spec.source_sha256:
+            say(f"{path}: was exported from another file than {job.checkpoint} (another sha256)")
         yield engine
