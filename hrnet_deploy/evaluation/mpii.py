@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ def _fault(entry: Any) -> str | None:
         if value is None and key != "center":
             continue
         if not isinstance(value, list) or len(value) != count or not all(map(is_number, value)):
-            return f"has {key} {json.dumps(value)[:60]}, not {count} numbers"
+            return f"has {key} {value!r:.60}, not {count} numbers"
     if not is_number(entry.get("scale")):
         return f"has scale {entry.get('scale')!r}, not a number"
     if "joints" not in entry:

@@ -203,7 +203,7 @@ def test_what_is_no_mat_file(tmp_path: Path, content: bytes) -> None:
         (3, r"person \[1\] is not an object"),
         (person(image=""), r"person \[1\] has image '', not a file name"),
         (person(center=[1]), r"person \[1\] has center \[1\], not 2 numbers"),
-        (person(center=None), r"person \[1\] has center null"),
+        (person(center=None), r"person \[1\] has center None"),
         (person(scale="3"), r"person \[1\] has scale '3', not a number"),
         (person(joints=[[1, 2]] * 15), r"person \[1\] has joints that are no 16 points"),
         (person(joints=[[1, 2, 3]] * 16), r"person \[1\] has joints that are no 16 points"),
