@@ -26,6 +26,7 @@ from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 FORMAT = "hrnet-deploy-predict-journal"
+_START = json.dumps({"format": FORMAT}, allow_nan=False)[:-1].encode()
 _FIELDS = {"source", "stamp", "number", "size", "exif", "boxes", "box_scores", "ids", "poses"}
 
 
@@ -65,10 +66,13 @@ class PredictJournal:
             if fresh:
                 path.unlink(missing_ok=True)
             end = self._check() if path.exists() else 0
-            self._old = self._open("ab+") if end else None
-            if self._old is not None:
-                self._old.truncate(end)
-            self._file = self._open("ab")
+            self._old: IO[bytes] | None = None
+            if path.exists():
+                os.truncate(path, end)
+            if end:
+                self._old = self._stack.enter_context(path.open("rb"))
+            # Without a buffer, whose rest could not be written at the end of a full disk.
+            self._file = self._stack.enter_context(path.open("ab", buffering=0))
             if not end:
                 self._put(self._head)
         except BaseException:
@@ -131,14 +135,11 @@ class PredictJournal:
         """The run is complete: nothing is left to go on from."""
         self.path.unlink(missing_ok=True)
 
-    def _open(self, mode: str) -> IO[bytes]:
-        stream: IO[bytes] = open(self.path, mode)  # noqa: SIM115 - closed by the stack
-        return self._stack.enter_context(stream)
-
     def _put(self, value: dict[str, Any]) -> None:
+        line = memoryview(json.dumps(value, allow_nan=False).encode() + b"\n")
         try:
-            self._file.write(json.dumps(value, allow_nan=False).encode() + b"\n")
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
         except OSError as error:
             if is_disk_full(error):
                 raise disk_full(self.path) from error
@@ -148,10 +149,10 @@ class PredictJournal:
         """Where the last whole line ends; 0 for a journal without anything in it."""
         with open(self.path, "rb") as stream:
             head = stream.readline()
-            if not head.endswith(b"\n"):
+            if not head.endswith(b"\n") and (_START.startswith(head) or head.startswith(_START)):
                 return 0
             found = _parsed(head)
-            if found.get("format") != FORMAT:
+            if not head.endswith(b"\n") or found.get("format") != FORMAT:
                 problem = "is not a journal of predict"
                 raise InputError(self.path, problem, "Move it away, or give another output")
             self._compare(found.get("fingerprint"))

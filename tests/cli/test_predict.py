@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -120,3 +121,27 @@ def test_an_interrupted_command_goes_on(tiny_onnx: Path, world: World, tmp_path:
     assert "going on from an interrupted run" in done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 6
     assert os.listdir(tmp_path) == ["out.jsonl"]
+
+
+@pytest.mark.parametrize("limit", [300, 3000])
+def test_a_full_disk_leaves_nothing_behind(
+    limit: int, tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    """At 300 bytes the journal does not fit, at 3000 the output does not."""
+    old = tmp_path / "out.jsonl"
+    old.write_text("old")
+    names = "".join(f"{world.images}/picture {n % 6}.png\n" for n in range(60))
+    sources = ("-",) if limit == 3000 else (world.images,)
+
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    words = (*sources, "--whole-image", "--force", "-o", "out.jsonl")
+    done = predict(tiny_onnx, tmp_path, *words, input=names, preexec_fn=full)
+    assert done.returncode == 3, done.stderr
+    assert "disk full while writing it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert old.read_text() == "old"
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left <= {"out.jsonl", "out.jsonl.journal"}

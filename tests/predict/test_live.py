@@ -6,13 +6,14 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import cv2
 import pytest
 
 from hrnet_deploy.errors import EnvironmentFault
 from hrnet_deploy.predict.live import live_frames
+from hrnet_deploy.predict.run import STDOUT, PredictJob, predict_to_files
 from hrnet_deploy.predict.sources import Source
 from hrnet_deploy.predict.video import VideoChoice
 from tests.predict.videos import frame_image, number_of
@@ -104,3 +105,17 @@ def test_what_is_not_there_is_given_up_after_the_patience() -> None:
     with pytest.raises(EnvironmentFault, match=r"gave no frame within 0\.5 s.*--reconnect"):
         next(live_frames(source("http://127.0.0.1:9/none"), patience_s=0.5))
     assert time.perf_counter() - start < 10
+
+
+def test_what_a_stopped_stream_gave_is_complete(
+    camera: str, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    """A live source has no end of its own: a request to stop is one."""
+    asked: list[str] = []
+    output, drawn = tmp_path / "poses.jsonl", tmp_path / "drawn.mp4"
+    job = PredictJob((camera,), tiny_onnx, whole_image=True, outputs=(output, STDOUT), draw=drawn)
+    summary = predict_to_files(job, emit=asked.append, stop=lambda: 2 if len(asked) >= 3 else None)
+    assert summary.frames == len(asked) == 3
+    assert output.read_text() == "".join(asked)
+    assert drawn.stat().st_size > 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["drawn.mp4", "poses.jsonl"]

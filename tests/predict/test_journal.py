@@ -1,0 +1,96 @@
+"""The journal against what a kill, a full disk or a mistake leaves in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+import numpy as np
+import pytest
+
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
+from hrnet_deploy.predict.journal import PredictJournal
+from hrnet_deploy.runtime.pose import Poses, instance_scores
+
+NAMES = ("a", "b")
+
+
+def predicted(number: int, persons: int = 2) -> Predicted:
+    rng = np.random.default_rng(number)
+    scores = rng.random((persons, 2)).astype(np.float32)
+    boxes = Boxes(rng.random((persons, 4)), rng.random(persons), np.arange(persons))
+    keypoints = rng.normal(0, 100, (persons, 2, 2)).astype(np.float32)
+    poses = Poses(keypoints, scores, boxes.xyxy, instance_scores(scores, boxes.scores), NAMES)
+    image = np.zeros((4, 6, 3), np.uint8)
+    return Predicted(Frame("v.mp4", PurePath("v.mp4"), image, number=number), boxes, poses)
+
+
+def written(path: Path, count: int = 3) -> bytes:
+    with PredictJournal(path, {"engine": "x"}, NAMES) as journal:
+        for number in range(count):
+            journal.write(predicted(number, number))
+    return path.read_bytes()
+
+
+def bare(number: int) -> Frame:
+    return Frame("v.mp4", PurePath("v.mp4"), None, number=number)
+
+
+def test_results_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    written(path)
+    with PredictJournal(path, {"engine": "x"}, NAMES) as journal:
+        assert journal.resumed
+        assert journal.has("v.mp4", 2)
+        assert not journal.has("v.mp4", 3)
+        for number in range(3):
+            found, expected = journal.known(bare(number)), predicted(number, number)
+            assert found is not None
+            assert found.frame.size_wh == (6, 4)
+            for name in ("keypoints_px", "scores", "boxes_xyxy", "instance_scores"):
+                np.testing.assert_array_equal(
+                    getattr(found.poses, name), getattr(expected.poses, name)
+                )
+        assert journal.known(predicted(3).frame) is None
+
+
+def test_any_cut_is_survived_and_the_rest_can_be_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    whole = written(path)
+    for cut in range(0, len(whole), 37):
+        path.write_bytes(whole[:cut])
+        with PredictJournal(path, {"engine": "x"}, NAMES) as journal:
+            known = sum(journal.has("v.mp4", number) for number in range(3))
+            for number in range(3):
+                frame = predicted(number, number)
+                if journal.known(frame.frame) is None:
+                    journal.write(frame)
+            assert known == max(0, whole[:cut].count(b"\n") - 1)
+        assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"some text", b"some text\n", b'{"format": "x"}\n', b"\xff\n"])
+def test_other_files_are_refused_and_kept(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a journal of predict"):
+        PredictJournal(path, {"engine": "x"}, NAMES)
+    assert path.read_bytes() == content
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["j"]
+
+
+def test_two_runs_do_not_share_one(tmp_path: Path) -> None:
+    with (
+        PredictJournal(tmp_path / "j", {}, NAMES),
+        pytest.raises(InputError, match="is working on this output"),
+    ):
+        PredictJournal(tmp_path / "j", {}, NAMES)
+
+
+def test_a_known_frame_that_changed_is_an_error(tmp_path: Path) -> None:
+    written(tmp_path / "j")
+    with (
+        PredictJournal(tmp_path / "j", {"engine": "x"}, NAMES) as journal,
+        pytest.raises(InputError, match="has changed since the run began"),
+    ):
+        journal.known(bare(1))
