@@ -332,12 +332,22 @@ def _check_outputs(job: PredictJob, sources: Sources) -> None:
         names.append(path)
     for path in [p for p in (job.draw, job.heatmaps) if p is not None]:
         names.append(path)
-        check_drawn(path, force=job.force or job.fresh)
+        check_drawn(path, force=_may_replace_drawings(job))
         if is_video_name(path) and (sources.has_pictures or sources.total not in (1, None)):
             raise InputError(path, "is a single video for several sources", "Give a folder")
     for path in names:
         if names.count(path) > 1:
             raise InputError(path, "is given twice", "Give each output a name of its own")
+
+
+def _journal_path(output: Path) -> Path:
+    return output.with_name(output.name + ".journal")
+
+
+def _may_replace_drawings(job: PredictJob) -> bool:
+    """On the user's word, or where an interrupted run has left its own half-filled folder."""
+    unfinished = any(_journal_path(path).exists() for path in job.outputs if path != STDOUT)
+    return job.force or job.fresh or unfinished
 
 
 def _video_infos(sources: Sources) -> dict[str, VideoInfo]:
@@ -415,8 +425,9 @@ def _journal(
         "start": job.choice.start_s,
         "sources": list(job.words),
     }
-    path = files[0].with_name(files[0].name + ".journal")
-    journal = PredictJournal(path, fingerprint, engine.spec.keypoint_names, fresh=job.fresh)
+    journal = PredictJournal(
+        _journal_path(files[0]), fingerprint, engine.spec.keypoint_names, fresh=job.fresh
+    )
     return stack.enter_context(journal)
 
 
@@ -441,7 +452,7 @@ def _drawn_outputs(
 
     for target, draw in ((job.draw, poses), (job.heatmaps, heat)):
         if target is not None:
-            yield DrawnOutput(target, draw, fps_of=fps_of, force=job.force or job.fresh)
+            yield DrawnOutput(target, draw, fps_of=fps_of, force=_may_replace_drawings(job))
 
 
 def _raise_if_nothing_was_done(summary: Summary) -> None:

@@ -244,13 +244,16 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
 ) -> None:
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     run(tiny_onnx, world.images, boxes=world.annotations, outputs=(whole,))
+    drawn = tmp_path / "world" / "drawn"
     options: dict[str, Any] = {"boxes": world.annotations, "outputs": (cut,), "batch_size": 2}
+    options["draw"] = drawn
     run(tiny_onnx, world.images, **options, stop=stopping_after(2))
     assert not cut.exists()
     _, summary = run(tiny_onnx, world.images, **options, stop=stopping_after(4))
     assert summary.replayed >= 2
     _, summary = run(tiny_onnx, world.images, **options)
     assert summary.replayed >= 4
+    assert len(list(drawn.iterdir())) == 6
     assert cut.read_bytes() == whole.read_bytes()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["cut.jsonl", "whole.jsonl", "world"]
 

@@ -188,7 +188,7 @@ def test_an_interrupted_video_goes_on_without_working_twice(
         return infer(self, crops_nhwc, heatmaps=heatmaps)
 
     monkeypatch.setattr(OnnxRuntimeEngine, "_infer", counted)
-    _, summary = run(tiny_onnx, path, **options, force=True)
+    _, summary = run(tiny_onnx, path, **options)
     assert summary.replayed + crops == 40
     assert crops < 30
     assert cut.read_bytes() == whole.read_bytes()
