@@ -23,7 +23,7 @@ from hrnet_deploy.spec import (
     ModelSpec,
 )
 
-MAX_PIXELS_PER_RUN = 32 * 256 * 192
+MAX_PIXELS_PER_RUN = 16 * 256 * 192
 """A dynamic graph on the CPU is run on so much at once: more is not faster, only larger."""
 
 _AGAIN = "Export the model again"
