@@ -11,15 +11,16 @@ import click
 
 from hrnet_deploy.cli.options import print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
+from hrnet_deploy.cli.published import VAL2017_IMAGES
 from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE, DeployError, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.doctor import BareNetwork, Explanation
-    from hrnet_deploy.evaluation.ladder import Rung
     from hrnet_deploy.evaluation.resample import Interval
     from hrnet_deploy.evaluation.run import EvalPlan
     from hrnet_deploy.evaluation.session import EvalJob
+    from hrnet_deploy.export.ladder import Rung
     from hrnet_deploy.export.recipes import Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -207,6 +208,7 @@ def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
             expected=expected,
             expected_from=source,
             expected_boxes=kind,
+            expected_images=VAL2017_IMAGES if kind else None,
             measured=measured,
             measured_from=measured_from,
             trained_size_hw=None if recipe is None else recipe.input_size_hw,
@@ -239,8 +241,6 @@ def _expected(
     key = f"ap_{boxes.replace(' ', '_')}_boxes"
     if recipe is None or recipe.published_on != "COCO val2017" or key not in recipe.published:
         return None, "no published figure is known", None
-    from hrnet_deploy.cli.published import VAL2017_IMAGES
-
     source = f"published for {recipe.name} on COCO val2017 in {boxes} boxes"
     listed = len(plan.annotations.images)
     if listed != VAL2017_IMAGES:
@@ -323,7 +323,10 @@ def conclusion(explanation: Explanation) -> str:
     if explanation.expected is not None and explanation.measured is not None:
         gap = explanation.expected - explanation.measured
     if not found:
-        return "No cause was found" + ("." if gap is None else f" for a gap of {gap:+.3f} AP.")
+        say_gap = "." if gap is None else f" for a gap of {gap:+.3f} AP."
+        possible = [CAUSES[f.cause] for f in explanation.findings if f.verdict == "possible"]
+        rest = f" Possible: {'; '.join(possible)}." if possible else ""
+        return f"No cause was found{say_gap}{rest}"
     first = found[0]
     share = f" It is worth {first.effect:.3f} AP on the sample"
     share += "." if gap is None else f"; {gap:+.3f} are to be explained."
@@ -347,7 +350,7 @@ def show_ladder(
     job: EvalJob, checkpoint: Path, engines: tuple[Path, ...], chosen: Further, *, as_json: bool
 ) -> None:
     """``eval --ladder``: one table of all forms of a network, and the same as JSON."""
-    from hrnet_deploy.evaluation.ladder import LadderJob, climb
+    from hrnet_deploy.export.ladder import LadderJob, climb
     from hrnet_deploy.files import check_input_file, check_output_file, write_json
 
     inputs = [check_input_file(checkpoint, what="checkpoint")]

@@ -45,7 +45,8 @@ def every_cause(
 ) -> Iterator[Finding]:
     """One finding for each cause, cheap ones first."""
     yield from _files(case)
-    yield _subset(case, expected, measured)
+    gap = 0.0 if expected is None or measured is None else abs(expected - measured)
+    yield _subset(case, gap)
     yield _order(case)
     yield _flip_test(case)
     yield _shift(case)
@@ -101,17 +102,18 @@ def _files(case: Case) -> Iterator[Finding]:
         yield Finding("truncated_images", "ruled out", says)
 
 
-def _subset(case: Case, expected: float | None, measured: float | None) -> Finding:
-    known, evaluated = len(case.plan.annotations.images), len(case.plan.images)
+def _subset(case: Case, gap: float) -> Finding:
+    cause, known, evaluated = "subset", len(case.plan.annotations.images), len(case.plan.images)
     if evaluated < known:
         says = f"only the first {evaluated} of {known} images are evaluated (--limit)"
-        effect = 0.0
-        if expected is not None and measured is not None:
-            effect = abs(expected - measured) / 2
-        return Finding("subset", "possible", says, "Leave --limit out", effect)
-    return Finding(
-        "subset", "ruled out", f"all {known} images of the annotation file are evaluated"
-    )
+        return Finding(cause, "possible", says, "Leave --limit out", gap / 2)
+    if case.expected_images not in (None, known):
+        says = (
+            f"{known} images are evaluated, the expected AP is of {case.expected_images}: other"
+            " pictures have another AP, higher or lower"
+        )
+        return Finding(cause, "possible", says, "Compare on the same pictures", gap / 2)
+    return Finding(cause, "ruled out", f"all {known} images of the annotation file are evaluated")
 
 
 def _order(case: Case) -> Finding:
@@ -249,7 +251,7 @@ def _worth(case: Case, without: Matches | None) -> str:
 def _channels(case: Case) -> Finding:
     swapped = np.ascontiguousarray(case.crops[..., ::-1])
     other = case.rerun(case.sample.plan, swapped)
-    remedy = "Export with the right network_color_order in the recipe; pictures are read as BGR"
+    remedy = "Export with the right color_order in the recipe; pictures are read as BGR"
     return case.judge("channel_order", "red and blue exchanged", other, remedy)
 
 

@@ -105,6 +105,7 @@ class Case:
     network: BareNetwork | None
     any_size: bool
     expected_boxes: str | None
+    expected_images: int | None
     raw: RawHeatmaps | None
     deadline: float
 
@@ -173,6 +174,7 @@ def explain(
     expected: float | None = None,
     expected_from: str = "",
     expected_boxes: str | None = None,
+    expected_images: int | None = None,
     measured: float | None = None,
     measured_from: str = "",
     trained_size_hw: tuple[int, int] | None = None,
@@ -182,15 +184,16 @@ def explain(
 
     ``network`` gives raw heatmaps without flip-test (None where they cannot be had), of crops of
     any size with ``any_size``. ``expected`` and ``measured`` are AP in 0 to 1; ``expected_boxes``
-    ("ground truth" or "detector") is what the expected one is for, None where not known, and
-    ``trained_size_hw`` the recipe's input size. Raises InputError where no picture can be read.
+    ("ground truth" or "detector") and ``expected_images`` are what the expected one is of, None
+    where not known, and ``trained_size_hw`` is the recipe's input size. Raises InputError where no
+    picture can be read.
     """
     from hrnet_deploy.evaluation.causes import every_cause
 
     settings = settings or DoctorSettings()
     started = time.perf_counter()
     case = _examine(plan, network, any_size, settings, say)
-    case.expected_boxes = expected_boxes
+    case.expected_boxes, case.expected_images = expected_boxes, expected_images
     findings: list[Finding] = []
     for finding in every_cause(case, expected, measured, trained_size_hw):
         say(f"{finding.cause}: {finding.says}")
@@ -246,6 +249,7 @@ def _examine(
         network=network,
         any_size=any_size,
         expected_boxes=None,
+        expected_images=None,
         raw=raw,
         deadline=deadline,
     )

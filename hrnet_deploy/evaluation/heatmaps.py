@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.evaluation.sample import Sample
+from hrnet_deploy.runtime.decode import decode_heatmaps, flip_back
 from hrnet_deploy.spec import ModelSpec
 
 Floats = NDArray[np.float32]
@@ -57,8 +58,6 @@ class RawHeatmaps:
 
     def decoded(self, treatment: Treatment) -> tuple[Floats, Floats]:
         """Keypoints (M, K, 2) in heatmap pixels and scores (M, K)."""
-        from hrnet_deploy.export.reference import decode_heatmaps, flip_back
-
         straight, mirrored = self.straight, self.mirrored
         if treatment.order is not None:
             chosen = list(treatment.order)
@@ -73,8 +72,6 @@ class RawHeatmaps:
 
 def discovered_pairs(raw: RawHeatmaps) -> tuple[tuple[int, int], ...]:
     """Which channels swap in a mirror image, as the network itself shows it."""
-    from hrnet_deploy.export.reference import decode_heatmaps
-
     straight, scores = decode_heatmaps(raw.straight, "quarter")
     back, _ = decode_heatmaps(np.ascontiguousarray(raw.mirrored[..., ::-1]), "quarter")
     area = np.full(len(straight), float(np.prod(raw.straight.shape[2:])))

@@ -257,3 +257,18 @@ def test_the_same_seed_gives_the_same_answer(ward: Ward) -> None:
     settings = DoctorSettings(persons=12, seconds=600, seed=3)
     one, two = (examine(ward, engine, settings=settings).as_json() for _ in range(2))
     assert one == two
+
+
+def test_other_pictures_than_those_of_the_expected_figure(ward: Ward) -> None:
+    """Why 0.95 and not 0.76: nothing is wrong, the pictures are others."""
+    explanation = examine(
+        ward,
+        ward.engine("others"),
+        expected=0.76,
+        expected_boxes="ground truth",
+        expected_images=5000,
+        settings=DoctorSettings(persons=10, seconds=600),
+    )
+    named = explanation.findings[0]
+    assert (named.cause, named.verdict) == ("subset", "possible")
+    assert "20 images are evaluated, the expected AP is of 5000" in named.says

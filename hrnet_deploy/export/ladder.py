@@ -32,6 +32,10 @@ from hrnet_deploy.evaluation.resample import (
 from hrnet_deploy.evaluation.result import EvalResult, measure
 from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, prepare
 from hrnet_deploy.evaluation.settings import EvalSettings
+from hrnet_deploy.export.checkpoint import read_checkpoint
+from hrnet_deploy.export.model import build_hrnet
+from hrnet_deploy.export.run import checkpoint_spec, reference_engine, with_precision
+from hrnet_deploy.export.settings import ExportSettings, Precision
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
 
@@ -169,11 +173,6 @@ Opened = Callable[[], Any]
 
 def _engines(job: LadderJob, folder: Path, say: Say) -> Iterator[tuple[str, Opened]]:
     """Every form of the network, one after the other; files in ``folder`` are passing."""
-    from hrnet_deploy.export.checkpoint import read_checkpoint
-    from hrnet_deploy.export.model import build_hrnet
-    from hrnet_deploy.export.run import checkpoint_spec, reference_engine, with_precision
-    from hrnet_deploy.export.settings import ExportSettings, Precision
-
     more = [check_input_file(path, what="engine (.onnx or .plan)") for path in job.engines]
     checkpoint = read_checkpoint(check_input_file(job.checkpoint, what="checkpoint"))
     base = checkpoint_spec(checkpoint, ExportSettings(), say=say)
