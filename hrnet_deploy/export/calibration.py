@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.errors import Subject, require
+from hrnet_deploy.errors import require
 from hrnet_deploy.export.quantization import LEVELS
 from hrnet_deploy.spec import INPUT_NAME
 
@@ -83,7 +83,6 @@ def calibrate(
     model: onnx.ModelProto,
     crops_nhwc: NDArray[np.uint8],
     *,
-    source: Subject,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, float]:
     """The limit of everything that a convolution of the float32 ``model`` reads, by value name.

@@ -33,8 +33,10 @@ class Quantization:
         """``value`` through int8 and back; several readers share one pair."""
         name = f"{value}.dequantized"
         if not graph.has(name):
-            scale = graph.constant(f"{value}.scale", np.float32(self.limits[value] / LEVELS))
-            zero = graph.constant("zero_point", np.int8(0))
+            scale = graph.constant(
+                f"{value}.scale", np.array(self.limits[value] / LEVELS, np.float32)
+            )
+            zero = graph.constant("zero_point", np.array(0, np.int8))
             levels = graph.node("QuantizeLinear", [value, scale, zero], f"{value}.quantized")
             graph.node("DequantizeLinear", [levels, scale, zero], name)
         return name

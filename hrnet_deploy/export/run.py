@@ -220,6 +220,10 @@ class Proven:
         if not self.report.passed:
             self._reject(keep=judge.keep_rejected)
 
+    def add_to_card(self, facts: dict[str, Any]) -> None:
+        """More measured facts for the card, after ``prove``."""
+        self._card |= facts
+
     def commit(self) -> Path:
         """Put the file and its card in place."""
         self._staged.commit()

@@ -30,6 +30,7 @@ OPERATORS_8: dict[str, frozenset[str]] = {
     "Cast": _NUMBERS_8 | _BOOL,
     "Concat": _NUMBERS_8 | _BOOL,
     "Conv": _FLOATS,
+    "DequantizeLinear": frozenset({"INT8"}),
     "Div": _NUMBERS_8,
     "Gather": _NUMBERS_8 | _BOOL,
     "GatherElements": _NUMBERS_8 | _BOOL,
@@ -40,6 +41,7 @@ OPERATORS_8: dict[str, frozenset[str]] = {
     "Max": _NUMBERS_8,
     "Mod": _NUMBERS_8,
     "Mul": _NUMBERS_8,
+    "QuantizeLinear": _FLOATS,
     "ReduceMax": _FLOATS,
     "Relu": _FLOATS,
     "Reshape": _NUMBERS_8 | _BOOL,
@@ -61,6 +63,8 @@ OPERATORS_10: dict[str, frozenset[str]] = {
     "Relu": _NUMBERS,
 }
 """The same for TensorRT 10 and 11; INT64 has a type of its own there."""
+
+_QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
 _DATA_INPUT = {"Where": 1}
 """The input that holds an operator's data, 0 where nothing is said."""
@@ -98,8 +102,15 @@ def trt_problems(model: onnx.ModelProto, major: int) -> Iterator[str]:
     kinds = _types(model)
     inputs = {value.name for value in model.graph.input}
     constants = {constant.name for constant in model.graph.initializer}
+    # An 8-bit weight is a constant too, behind the operator that gives it its scale.
+    weights = constants | {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+    }
     for node in model.graph.node:
-        yield from _node_problems(node, major, kinds, inputs, constants)
+        yield from _node_problems(node, major, kinds, inputs, weights)
+    yield from _quantisation_problems(model, constants)
 
 
 def _node_problems(
@@ -125,6 +136,32 @@ def _node_problems(
         yield from _resize_problems(node, constants)
     if node.op_type == "Conv" and major == 8 and node.input[1] not in constants:
         yield f"a convolution whose weights are no constant ({node.name})"
+
+
+def _quantisation_problems(model: onnx.ModelProto, constants: set[str]) -> Iterator[str]:
+    """TensorRT quantises symmetrically, with int8 zero points that are 0, by constant scales."""
+    from onnx import numpy_helper
+
+    zeros = {
+        constant.name
+        for constant in model.graph.initializer
+        if constant.name in _zero_points(model) and not numpy_helper.to_array(constant).any()
+    }
+    for node in model.graph.node:
+        if node.op_type not in _QUANTISING:
+            continue
+        if node.input[1] not in constants:
+            yield f"{node.op_type} by a scale that is no constant ({node.name})"
+        if len(node.input) < 3 or node.input[2] not in zeros:
+            yield f"{node.op_type} with a zero point other than 0 ({node.name})"
+
+
+def _zero_points(model: onnx.ModelProto) -> set[str]:
+    return {
+        node.input[2]
+        for node in model.graph.node
+        if node.op_type in _QUANTISING and len(node.input) > 2
+    }
 
 
 def _resize_problems(node: onnx.NodeProto, constants: set[str]) -> Iterator[str]:

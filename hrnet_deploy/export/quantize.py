@@ -1,0 +1,338 @@
+"""Post-training quantisation: calibrate, rank the blocks, and keep float what the AP asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrnet_deploy.engines import load_engine
+from hrnet_deploy.errors import GateError, InputError
+from hrnet_deploy.evaluation.crops import annotated_crops
+from hrnet_deploy.evaluation.metric import Stats
+from hrnet_deploy.evaluation.run import evaluate
+from hrnet_deploy.evaluation.settings import EvalSettings
+from hrnet_deploy.export.calibration import calibrate, convolution_inputs
+from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint
+from hrnet_deploy.export.model import build_hrnet
+from hrnet_deploy.export.parity import (
+    DECODE_TOLERANCE_PX,
+    INT8_OKS_MEAN,
+    INT8_P95_CELLS,
+    ParityReport,
+)
+from hrnet_deploy.export.quantization import NEVER, Quantization
+from hrnet_deploy.export.run import Judge, Proven, Say, checkpoint_spec, reference_engine
+from hrnet_deploy.export.sensitivity import BlockLoss, blocks_of, measure_blocks
+from hrnet_deploy.export.settings import ExportSettings
+from hrnet_deploy.files import StagedFile, check_input_file, check_output_file
+from hrnet_deploy.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+PARITY_CROPS = 32
+POINTS = 100.0
+"""AP in points, as papers print it, per AP in 0 to 1."""
+
+Progress = Callable[[int, int], None]
+ProgressBar = Callable[[str], AbstractContextManager[Progress]]
+"""Opens a progress display for steps of the unit that is named."""
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """Data, budget and effort; ``export`` is what the graph itself shall be.
+
+    ``max_ap_drop`` is in points (0.3 is 0.003 of AP). ``calibration`` crops give the ranges,
+    ``sample`` crops rank the blocks; AP is measured on the first ``limit`` pictures by ``backend``.
+    """
+
+    images: Path
+    annotations: Path
+    boxes: Path | None = None
+    max_ap_drop: float = 0.3
+    calibration: int = 256
+    sample: int = 16
+    limit: int | None = None
+    backend: str | None = "auto"
+    threads: int | None = None
+    export: ExportSettings = field(default_factory=ExportSettings)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The written file, COCO figures before and after, and what stayed in float32.
+
+    ``losses`` are all blocks, the worst first; ``float_blocks`` the first of them. ``layers`` and
+    ``float_layers`` count convolutions, the two that are never quantised included.
+    """
+
+    path: Path
+    spec: ModelSpec
+    before: Stats
+    after: Stats
+    losses: tuple[BlockLoss, ...]
+    float_blocks: tuple[str, ...]
+    layers: int
+    float_layers: int
+    tried: tuple[tuple[int, float], ...]
+    parity: ParityReport
+    calibration_crops: int
+    persons: int
+    engine: str
+
+    @property
+    def ap_drop(self) -> float:
+        """Points of AP that were lost."""
+        return _drop(self.before, self.after)
+
+
+def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
+    """Where the file goes, ``w32.int8.onnx`` by default, checked before any work is done."""
+    check_input_file(checkpoint, what="checkpoint")
+    target = settings.export.output or checkpoint.with_suffix(".int8.onnx")
+    if target.suffix.lower() != ".onnx":
+        raise InputError(target, "is not an .onnx name", "Give an output that ends in .onnx")
+    return check_output_file(target, force=settings.export.force, inputs=(checkpoint,))
+
+
+def quantize_checkpoint(
+    path: Path, settings: QuantizeSettings, *, say: Say, bar: ProgressBar
+) -> Quantized:
+    """Write an int8 file of ``path`` that loses at most ``max_ap_drop`` points of AP.
+
+    Raises GateError where that cannot be had or the poses fail their gates; nothing is written.
+    """
+    target = check_target(path, settings)
+    network = _Network(path, settings, say)
+    crops = annotated_crops(
+        settings.images, settings.annotations, settings.boxes, network.spec, settings.calibration
+    ).crops_nhwc
+    say(f"calibrating on {len(crops)} crops")
+    with bar("crops") as progress:
+        network.calibrate(crops, progress)
+    say(f"measuring the {len(network.blocks)} blocks one by one on {settings.sample} crops")
+    with bar("blocks") as progress:
+        losses = measure_blocks(
+            network.blocks,
+            network.without_flip,
+            crops[: settings.sample],
+            threads=settings.threads,
+            progress=progress,
+        )
+    search = _Search(network, settings, target, [loss.block for loss in losses], say, bar)
+    kept = search.run()
+    content = network.build(network.quantised_without(search.order[:kept])).SerializeToString(
+        deterministic=True
+    )
+    with (
+        reference_engine(network.checkpoint, network.spec) as reference,
+        Proven(content, target) as proven,
+    ):
+        proven.prove(Judge(reference, crops[:PARITY_CROPS], keep_rejected=False))
+        result = Quantized(
+            path=target,
+            spec=network.int8_spec,
+            before=search.before,
+            after=search.figures[kept],
+            losses=tuple(losses),
+            float_blocks=tuple(search.order[:kept]),
+            layers=network.layers,
+            float_layers=network.layers - len(network.quantised_without(search.order[:kept])),
+            tried=tuple((n, _points(stats)) for n, stats in search.figures.items()),
+            parity=proven.report,
+            calibration_crops=len(crops),
+            persons=search.persons,
+            engine=search.engine,
+        )
+        proven.add_to_card(quantization_facts(result))
+        proven.commit()
+    return result
+
+
+def quantization_facts(result: Quantized) -> dict[str, Any]:
+    """What was measured, for the card and for ``--json``."""
+    return {
+        "ap_points": {
+            "before": _points(result.before),
+            "after": _points(result.after),
+            "drop": result.ap_drop,
+            "budget": result.spec.tolerances["ap_drop"],
+            "persons": result.persons,
+            "engine": result.engine,
+        },
+        "figures": {"before": result.before, "after": result.after},
+        "layers": {"all": result.layers, "float": result.float_layers},
+        "float_blocks": list(result.float_blocks),
+        "tried": [{"float_blocks": n, "ap_points": points} for n, points in result.tried],
+        "calibration_crops": result.calibration_crops,
+        "blocks": [dataclasses.asdict(loss) for loss in result.losses],
+    }
+
+
+class _Network:
+    """One checkpoint as graphs with any of its convolutions in 8 bit."""
+
+    def __init__(self, path: Path, settings: QuantizeSettings, say: Say) -> None:
+        self.checkpoint: Checkpoint = read_checkpoint(path)
+        self.spec = checkpoint_spec(self.checkpoint, settings.export, say=say)
+        self.int8_spec = _int8_spec(self.spec, settings.max_ap_drop)
+        self._weights = {name: t.numpy() for name, t in self.checkpoint.state_dict.items()}
+        self._limits: dict[str, float] = {}
+        convolutions = convolution_inputs(self.build(frozenset()))
+        self.layers = sum(name == NEVER[-1] or name in self._official for name in convolutions)
+        self.blocks = blocks_of(
+            name for name in convolutions if name in self._official and name not in NEVER
+        )
+
+    @property
+    def _official(self) -> set[str]:
+        """Names of the network's own convolutions; decoding may have one as well (DARK)."""
+        return {name.removesuffix(".weight") for name in self._weights}
+
+    def calibrate(self, crops_nhwc: NDArray[np.uint8], progress: Progress) -> None:
+        """Measure the range of everything that a convolution reads."""
+        model = self.without_flip(frozenset())
+        self._limits = calibrate(model, crops_nhwc, progress=progress)
+
+    def quantised_without(self, blocks: list[str]) -> frozenset[str]:
+        """All convolutions that may be quantised but those of ``blocks``."""
+        return frozenset(
+            layer
+            for block, layers in self.blocks.items()
+            if block not in blocks
+            for layer in layers
+        )
+
+    def build(self, quantised: frozenset[str]) -> onnx.ModelProto:
+        """The graph with ``quantised`` in 8 bit, the float32 one where there are none."""
+        return self._build(self.int8_spec if quantised else self.spec, quantised)
+
+    def without_flip(self, quantised: frozenset[str]) -> onnx.ModelProto:
+        """The same without flip-test and with a free batch, to measure with."""
+        spec = self.int8_spec if quantised else self.spec
+        plain = dataclasses.replace(
+            spec, flip_test=False, shift_heatmap=False, has_heatmaps=True, static_batch=None
+        )
+        return self._build(plain, quantised)
+
+    def _build(self, spec: ModelSpec, quantised: frozenset[str]) -> onnx.ModelProto:
+        return build_hrnet(
+            spec,
+            self.checkpoint.architecture,
+            self._weights,
+            source=self.checkpoint.path,
+            quantization=Quantization(self._limits, quantised) if quantised else None,
+        )
+
+
+class _Search:
+    """Bisects on the number of blocks that stay float, the worst of ``order`` first."""
+
+    def __init__(
+        self,
+        network: _Network,
+        settings: QuantizeSettings,
+        target: Path,
+        order: list[str],
+        say: Say,
+        bar: ProgressBar,
+    ) -> None:
+        self.order = order
+        self.figures: dict[int, Stats] = {}
+        self._network, self._settings, self._target = network, settings, target
+        self._say, self._bar = say, bar
+        self.engine, self.persons = "", 0
+
+    def run(self) -> int:
+        """The smallest number found that holds the budget; GateError where only all would."""
+        self._say("measuring AP in float32")
+        self.before = self._evaluate(frozenset())
+        if self.before["AP"] is None:
+            problem = "has no labelled person: AP is undefined"
+            raise InputError(self._settings.annotations, problem, "Give other annotations")
+        count = fewest_kept(len(self.order), self._holds)
+        if count is None:
+            raise self._refused()
+        return count
+
+    def _holds(self, count: int) -> bool:
+        quantised = self._network.quantised_without(self.order[:count])
+        self.figures[count] = self._evaluate(quantised)
+        drop = _drop(self.before, self.figures[count])
+        self._say(f"{count} blocks in float32: {drop:.2f} points of AP lost")
+        return drop <= self._settings.max_ap_drop
+
+    def _evaluate(self, quantised: frozenset[str]) -> Stats:
+        settings = self._settings
+        content = self._network.build(quantised).SerializeToString()
+        with StagedFile(self._target) as staged:
+            staged.path.write_bytes(content)
+            with (
+                load_engine(
+                    staged.path, backend=settings.backend, threads=settings.threads
+                ) as engine,
+                self._bar("persons") as progress,
+            ):
+                self.engine = engine.info.backend
+                result = evaluate(
+                    engine,
+                    settings.annotations,
+                    settings.images,
+                    boxes=settings.boxes,
+                    settings=EvalSettings(limit=settings.limit),
+                    progress=progress,
+                )
+        self.persons = result.counts["persons"]
+        return result.stats
+
+    def _refused(self) -> GateError:
+        best = min(_drop(self.before, stats) for stats in self.figures.values())
+        return GateError(
+            self._target,
+            f"the best of {len(self.figures)} mixtures loses {best:.2f} points of AP,"
+            f" {self._settings.max_ap_drop:g} are allowed",
+            "Nothing was written; allow more with --max-ap-drop, or calibrate on more pictures",
+        )
+
+
+def fewest_kept(blocks: int, holds: Callable[[int], bool]) -> int | None:
+    """The smallest number below ``blocks`` for which the budget holds, by bisection.
+
+    ``holds`` is asked about none first: most networks need no more. It need not be monotonous;
+    the answer always held when it was asked. None where nothing below ``blocks`` did.
+    """
+    low, high = -1, blocks
+    trial = 0
+    while low + 1 < high:
+        if holds(trial):
+            high = trial
+        else:
+            low = trial
+        trial = (low + high) // 2
+    return None if high == blocks else high
+
+
+def _int8_spec(spec: ModelSpec, max_ap_drop: float) -> ModelSpec:
+    tolerances = {
+        "ap_drop": max_ap_drop,
+        "keypoint_p95_cells": INT8_P95_CELLS,
+        "oks_mean": INT8_OKS_MEAN,
+        "decode_px": DECODE_TOLERANCE_PX[spec.decode],
+    }
+    return dataclasses.replace(spec, precision="int8", tolerances=tolerances)
+
+
+def _points(stats: Stats) -> float:
+    return POINTS * (stats["AP"] or 0.0)
+
+
+def _drop(before: Stats, after: Stats) -> float:
+    return _points(before) - _points(after)
