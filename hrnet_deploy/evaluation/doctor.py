@@ -194,19 +194,19 @@ def explain(
     started = time.perf_counter()
     case = _examine(plan, network, any_size, settings, say)
     case.expected_boxes, case.expected_images = expected_boxes, expected_images
+    sample_ap = interval_of(case.base_ap)
+    if measured is None:
+        measured, measured_from = sample_ap.value, "the sample"
     findings: list[Finding] = []
     for finding in every_cause(case, expected, measured, trained_size_hw):
         say(f"{finding.cause}: {finding.says}")
         findings.append(finding)
     if time.perf_counter() - started > settings.seconds:
         say(f"stopped new runs after {settings.seconds:g} s; the rest is marked 'cannot tell'")
-    sample_ap = interval_of(case.base_ap)
     notes = [
         f"the sample's AP is that of {case.sample.persons} boxes in"
         f" {len(case.sample.plan.images)} images: only its changes tell something"
     ]
-    if measured is None:
-        measured, measured_from = sample_ap.value, "the sample"
     return Explanation(
         expected,
         expected_from,

@@ -38,6 +38,9 @@ GROUPS = {
 }
 """Columns of the benchmark's table, as joints of ``mpii_16``; left and right are averaged."""
 
+FARTHEST = 1e6
+"""Pixels, and units of scale: farther from the picture is a slip of the annotation."""
+
 _FIX = "Give the MPII validation file (valid.json) with gt_valid.mat as --ground-truth"
 
 
@@ -159,8 +162,11 @@ def _fault(entry: Any) -> str | None:
             continue
         if not isinstance(value, list) or len(value) != count or not all(map(is_number, value)):
             return f"has {key} {value!r:.60}, not {count} numbers"
-    if not is_number(entry.get("scale")):
-        return f"has scale {entry.get('scale')!r}, not a number"
+    scale: Any = entry.get("scale")
+    if not is_number(scale) or not 0 < scale < FARTHEST:
+        return f"has scale {scale!r}, not a number above 0"
+    if max(map(abs, entry["center"])) > FARTHEST:
+        return f"has its center at {entry['center']}, far outside of any picture"
     if "joints" not in entry:
         return None
     joints = entry["joints"]
