@@ -101,3 +101,16 @@ def _between(interval: Interval) -> str:
     if interval.low is None or interval.high is None:
         return "(no interval)"
     return f"(95 %: {interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def no_time(cause: str) -> Finding:
+    """A cause for which no run was left."""
+    return Finding(cause, "cannot tell", "no time was left to try it", "Allow more seconds")
+
+
+def inside(cause: str) -> Finding:
+    """What stands inside of a graph that cannot be opened."""
+    says = "it stands inside the engine, whose bare network is not at hand"
+    return Finding(
+        cause, "cannot tell", says, "Explain the .onnx file that the plan was built from"
+    )

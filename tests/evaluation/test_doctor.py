@@ -21,7 +21,7 @@ pytest.importorskip("torch", reason="reads a checkpoint")
 from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.demo.people import write_dataset
 from hrnet_deploy.engines import load_engine
-from hrnet_deploy.evaluation import causes
+from hrnet_deploy.evaluation import pixel_causes
 from hrnet_deploy.evaluation.doctor import DoctorSettings, Explanation, explain
 from hrnet_deploy.evaluation.findings import CAUSES, Finding
 from hrnet_deploy.evaluation.run import prepare
@@ -77,7 +77,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Ward:
 @pytest.fixture(autouse=True)
 def one_other_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """The large usual sizes take most of the time and are no better for this network."""
-    monkeypatch.setattr(causes, "USUAL_SIZES_HW", ((128, 96), (160, 128)))
+    monkeypatch.setattr(pixel_causes, "USUAL_SIZES_HW", ((128, 96), (160, 128)))
 
 
 def examine(
