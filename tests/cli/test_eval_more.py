@@ -140,6 +140,8 @@ def test_usage(run: Run, people: Path) -> None:
     assert (code, "--explain looks at one engine" in err) == (2, True)
     code, _, err = run(*data(people))
     assert (code, "Missing option '--engine'" in err) == (2, True)
+    code, _, err = run("--engine", "a.onnx", *data(people), "--explain", "--expected-ap", "nan")
+    assert (code, "nan is not a finite number" in err) == (2, True)
     code, _, err = run("--ladder", "absent.pth", *data(people))
     assert (code, "absent.pth: no such file" in err) == (2, True)
     code, _, err = run("--engine", "absent.onnx", *data(people), "--explain")
