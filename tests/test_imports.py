@@ -31,6 +31,8 @@ LEVELS = {
     "export": 2,
     "predict": 2,
     "report": 2,
+    "view": 2,
+    "zoo": 2,
     "cli": 3,
     "__main__": 4,
 }
@@ -47,8 +49,10 @@ OPTIONAL = (
     "pycuda",
     "safetensors",
     "scipy",
+    "starlette",
     "tensorrt",
     "torch",
+    "uvicorn",
 )
 HEAVY = (*OPTIONAL, "cv2")
 IMPORT_FUNCTIONS = {"import_module", "__import__", "require"}

@@ -27,7 +27,7 @@ MAX_WHEEL_BYTES = 5_000_000
 MAX_TREE_BYTES = 8 << 20
 EXTRAS = {
     *("all", "cpu", "dev", "eval", "export", "gpu", "mpii", "openvino", "parquet", "report"),
-    *("supervision", "tensorrt"),
+    *("supervision", "tensorrt", "view"),
 }
 
 needs_backend = pytest.mark.skipif(
@@ -126,7 +126,9 @@ def test_the_extra_all_takes_nothing_that_needs_a_gpu(metadata: email.message.Me
         "openvino",
         "pycocotools",
         "safetensors",
+        "starlette",
         "torch",
+        "uvicorn",
     }
 
 

@@ -40,6 +40,8 @@ COMMANDS = {
     "benchmark": "Measure engines and PyTorch side by side on this machine.",
     "dataset": "Check, clean, convert, describe and divide keypoint data sets.",
     "predict": "Find poses in pictures, videos and cameras.",
+    "view": "Try engines on pictures in a local page.",
+    "zoo": "List published checkpoints and detectors, and download one.",
     "doctor": "Say what this machine has and what is missing.",
 }
 """Command names with their one-line help, so that ``--help`` loads no command."""

@@ -30,11 +30,13 @@ Triple = tuple[float, float, float]
 class Recipe:
     """What is known of a model beside its weights.
 
-    ``name`` is the file's stem. ``source_file`` is the published file's name, ``sha256`` its hash
-    and ``sha256_prefix`` the first digits of it, None where not published; ``kind`` tells a
-    checkpoint from a foreign ONNX network. ``architecture`` (like "hrnet_w32") is None where any
-    will do. Sizes are (height, width) in pixels; ``mean_rgb`` and ``std_rgb`` in units of 1/255,
-    red first. ``input_name`` and ``output_name`` matter for ONNX, None where there is only one.
+    ``name`` is the file's stem. ``source_file`` is the published file's name, ``url`` where it can
+    be downloaded from, ``page`` where a browser gets it, ``licence`` what its publisher puts it
+    under, ``sha256`` its hash and ``sha256_prefix`` the first digits of it; None where that is not
+    published. ``kind`` tells a checkpoint from a foreign ONNX network. ``architecture`` (like
+    "hrnet_w32") is None where any will do. Sizes are (height, width) in pixels; ``mean_rgb`` and
+    ``std_rgb`` in units of 1/255, red first. ``input_name`` and ``output_name`` matter for ONNX,
+    None where there is only one.
     ``published`` holds figures in percent ("ap_detector_boxes": 74.4) of ``published_on``.
     """
 
@@ -44,6 +46,9 @@ class Recipe:
     kind: Literal["checkpoint", "onnx"]
     project: str | None
     source_file: str | None
+    url: str | None
+    page: str | None
+    licence: str | None
     sha256: str | None
     sha256_prefix: str | None
     architecture: str | None
@@ -185,6 +190,9 @@ def _recipe(path: Path, document: dict[str, Any]) -> Recipe:
         kind=network.choice("kind", ("checkpoint", "onnx"), "checkpoint"),
         project=source.text("project"),
         source_file=source.text("file"),
+        url=source.text("url"),
+        page=source.text("page"),
+        licence=source.text("licence"),
         sha256=source.hexadecimal("sha256", 64, 64),
         sha256_prefix=source.hexadecimal("sha256_prefix", 8, 63),
         architecture=network.text("architecture"),

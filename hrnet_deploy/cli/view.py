@@ -1,0 +1,92 @@
+"""``hrnet-deploy view``: a local page to try engines on pictures."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+
+from hrnet_deploy.cli.options import backend_options, say
+from hrnet_deploy.errors import InterruptedRun, require
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command("view")
+@click.option(
+    "--engine",
+    "engine_paths",
+    type=FILE,
+    multiple=True,
+    required=True,
+    help="The .onnx or .plan file. Several can be compared.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="The port on 127.0.0.1. Default: any free one.",
+)
+@click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
+@click.option("--device", help="cpu or cuda[:N]. Default: cpu for .onnx, cuda for .plan.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@backend_options
+@click.option(
+    "--max-pixels",
+    type=click.FloatRange(1),
+    default=200e6,
+    show_default=True,
+    help="Refuse larger pictures.",
+)
+def command(
+    engine_paths: tuple[Path, ...],
+    port: int,
+    open_browser: bool,
+    device: str | None,
+    threads: int | None,
+    backend: str | None,
+    precision: str,
+    max_pixels: float,
+) -> None:
+    """Try engines on pictures in a page that only this machine's browser can reach.
+
+    Drop a picture, draw boxes around the persons, and see their poses, heatmaps and scores. With
+    several engines, two are compared; the flip-test can be switched where a network is given both
+    with and without it. Nothing is stored and nothing leaves the machine. Ctrl-C ends it.
+    """
+    for module in ("starlette", "uvicorn"):
+        require(module, extra="view", purpose="view")
+    from hrnet_deploy.engines import load_engine
+    from hrnet_deploy.view.bench import Bench
+    from hrnet_deploy.view.serve import serve
+
+    def ready(address: str) -> None:
+        click.echo(address)
+        say("open this address in a browser on this machine; Ctrl-C ends it")
+        if open_browser:
+            click.launch(address)
+
+    with contextlib.ExitStack() as stack:
+        engines = [
+            (
+                path,
+                stack.enter_context(
+                    load_engine(
+                        path,
+                        device=device,
+                        threads=threads,
+                        backend=backend,
+                        precision=precision,
+                        say=say,
+                    )
+                ),
+            )
+            for path in engine_paths
+        ]
+        try:
+            serve(Bench(engines, max_pixels), port=port, ready=ready)
+        except InterruptedRun as interrupted:
+            problem, fix = "is closed", "Give the same command to open it again"
+            number = interrupted.signal_number
+            raise InterruptedRun("view", problem, fix, signal_number=number) from None

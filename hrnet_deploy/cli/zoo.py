@@ -1,0 +1,114 @@
+"""``hrnet-deploy zoo``: what is published, and downloads on the user's word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.errors import printable
+
+if TYPE_CHECKING:
+    from hrnet_deploy.zoo.entries import ZooEntry
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group("zoo")
+def command() -> None:
+    """List published checkpoints and detectors, and download one of them."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def list_entries(as_json: bool) -> None:
+    """List what there is: name, licence, published figure, source, and whether its hash is known.
+
+    Nothing is downloaded. What lies on a drive that needs a browser is listed with that page.
+    """
+    from hrnet_deploy.zoo.entries import entries
+
+    known = entries()
+    if as_json:
+        print_json([item.as_json() for item in known])
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("name", "what", "licence", "published", "source", "sha256"):
+        table.add_column(heading, no_wrap=heading in ("name", "licence", "source", "sha256"))
+    for item in known:
+        licence, figure = item.licence or "not stated", item.figure or ""
+        row = (item.name, item.what, licence, figure, _source(item), item.hash_known)
+        table.add_row(*map(printable, row))
+    print_table(table)
+    say("to download one: hrnet-deploy zoo get NAME; what says browser is got by hand:")
+    for page in sorted({item.page for item in known if item.url is None and item.page}):
+        say(page)
+
+
+def _source(item: ZooEntry) -> str:
+    """The site it comes from."""
+    return "browser" if item.url is None else ".".join(item.url.split("/")[2].split(".")[-2:])
+
+
+@command.command("get")
+@click.argument("name")
+@click.option("-o", "--output", type=FILE, help="File or folder. Default: its own name, here.")
+@click.option("--force", is_flag=True, help="Replace existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def get(name: str, output: Path | None, force: bool, as_json: bool) -> None:
+    """Download NAME, whole or not at all, and print its sha256.
+
+    An interrupted download goes on where it stopped when the same command is given again. A
+    published hash is compared; where none is known, the command says so.
+    """
+    from hrnet_deploy.cli.progress import progress_bar
+    from hrnet_deploy.files import check_output_file, sha256_file
+    from hrnet_deploy.zoo.download import download
+    from hrnet_deploy.zoo.entries import downloadable, entry
+
+    item = entry(name)
+    url = downloadable(item)
+    target = output or Path(item.file)
+    if target.is_dir():
+        target = target / item.file
+    say(f"licence: {item.licence or 'not stated'} ({item.page}); its training data has its own")
+    there = target.is_file() and not force and item.hash_known != "no"
+    if there and not item.hash_differs(sha256 := sha256_file(target)):
+        say(f"{target}: is there already")
+        _print(item, target, sha256, as_json=as_json)
+        return
+    check_output_file(target, force=force)
+    with progress_bar(unit="bytes", speed=True) as progress:
+        got = download(url, target, expected=lambda s: _wrong(item, s), progress=progress)
+    kept = f", {got.kept_bytes / 1e6:.1f} of them from before" if got.kept_bytes else ""
+    say(f"{target}: {got.size_bytes / 1e6:.1f} MB{kept} from {url}")
+    _print(item, target, got.sha256, as_json=as_json)
+
+
+def _wrong(item: ZooEntry, sha256: str) -> str | None:
+    if not item.hash_differs(sha256):
+        return None
+    published = item.sha256 or f"one that begins with {item.sha256_prefix}"
+    return f"sha256 is {sha256}, published is {published}"
+
+
+def _print(item: ZooEntry, target: Path, sha256: str, *, as_json: bool) -> None:
+    """The hash on stdout, as sha256sum prints it; what it was compared with on stderr."""
+    if item.hash_known == "no":
+        say("sha256: none is published, so it was compared with nothing; note the one printed")
+    elif item.sha256 is None:
+        say(f"sha256: begins with the published digits {item.sha256_prefix}")
+    else:
+        say("sha256: is the published one")
+    following = item.following.replace(item.file, str(target))
+    if as_json:
+        facts = {"path": str(target), "sha256": sha256, "compared": item.hash_known}
+        print_json({**item.as_json(), **facts, "next": following})
+        return
+    click.echo(printable(f"{sha256}  {target}"))
+    say(f"next: {following}")

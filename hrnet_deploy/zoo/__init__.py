@@ -1,0 +1,1 @@
+"""Published checkpoints and detectors: what there is, and downloads on the user's word."""

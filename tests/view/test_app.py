@@ -1,0 +1,303 @@
+"""The page's server: who may ask, what it takes, and that its poses are the engine's own."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hrnet_deploy import PoseEstimator
+from hrnet_deploy.engines import load_engine
+from hrnet_deploy.runtime.image import decode_image
+
+pytest.importorskip("starlette", reason="needs Starlette (pip install 'hrnet-deploy[view]')")
+pytest.importorskip("httpx", reason="needs httpx (pip install 'hrnet-deploy[dev]')")
+
+from starlette.testclient import TestClient
+
+from hrnet_deploy.view.app import MAX_PICTURE_BYTES, application
+from hrnet_deploy.view.bench import KEPT_PICTURES, MAX_PERSONS, Bench
+
+HOME = "http://127.0.0.1:8123"
+BOXES = [[4.0, 5.0, 40.0, 44.0], [20.5, 1.0, 60.0, 30.0]]
+ORIENTED = 6
+"""Turned by a quarter: width and height change places."""
+
+
+@pytest.fixture
+def paths(make_tiny_onnx: Callable[..., Path]) -> list[Path]:
+    return [
+        make_tiny_onnx("plain.onnx"),
+        make_tiny_onnx("other.onnx", source_sha256="1" * 64),
+        make_tiny_onnx("bare.onnx", has_heatmaps=False),
+    ]
+
+
+@pytest.fixture
+def client(paths: list[Path]) -> Iterator[TestClient]:
+    engines = [(path, load_engine(path)) for path in paths]
+    with TestClient(application(Bench(engines)), base_url=HOME) as browser:
+        yield browser
+    for _, engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def content(pictures: ModuleType) -> bytes:
+    encoded: bytes = pictures.encoded(".png")
+    return encoded
+
+
+def dropped(client: TestClient, content: bytes, name: str = "a.png") -> dict[str, Any]:
+    answer = client.post("/api/picture", content=content, params={"name": name})
+    assert answer.status_code == 200, answer.text
+    facts: dict[str, Any] = answer.json()
+    return facts
+
+
+def asked(client: TestClient, **question: Any) -> Any:
+    return client.post("/api/poses", content=json.dumps(question))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")],
+)
+def test_the_page_asks_nobody_else(client: TestClient, path: str, kind: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(kind)
+    rules = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in rules
+    assert "*" not in rules
+    text = answer.text.replace("http://www.w3.org/2000/svg", "")
+    assert "://" not in text
+    assert "style=" not in text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:8123"},
+        {"host": "127.0.0.1"},
+        {"host": "127.0.0.1:8124"},
+        {"host": "127.0.0.1.evil.example:8123"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"origin": "https://127.0.0.1:8123"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/api/engines"])
+def test_others_are_refused(client: TestClient, headers: dict[str, str], path: str) -> None:
+    answer = client.get(path, headers=headers)
+    assert answer.status_code == 403
+    assert "plain.onnx" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "localhost:8123"},
+        {"origin": HOME},
+        {"host": "localhost:8123", "origin": "http://localhost:8123"},
+        {"sec-fetch-site": "same-origin"},
+        {"sec-fetch-site": "none"},
+    ],
+)
+def test_our_own_browser_is_answered(client: TestClient, headers: dict[str, str]) -> None:
+    assert client.get("/api/engines", headers=headers).status_code == 200
+
+
+def test_no_other_site_may_read(client: TestClient, content: bytes) -> None:
+    preflight = client.options("/api/poses", headers={"origin": HOME})
+    for answer in (preflight, client.get("/"), client.post("/api/picture", content=content)):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_engines(client: TestClient) -> None:
+    plain, other, bare = client.get("/api/engines").json()
+    assert plain["name"] == "plain.onnx"
+    assert plain["names"] == ["blue", "green", "red"]
+    assert plain["input"] == "64x48"
+    assert (plain["heatmaps"], bare["heatmaps"]) == (True, False)
+    assert other["partner"] is None
+
+
+def test_the_flip_test_is_offered_where_both_are_there(
+    make_tiny_onnx: Callable[..., Path],
+) -> None:
+    paths = [
+        make_tiny_onnx("with.onnx", flip_test=True),
+        make_tiny_onnx("foreign.onnx", source_sha256="1" * 64),
+        make_tiny_onnx("without.onnx"),
+    ]
+    bench = Bench([(path, load_engine(path)) for path in paths])
+    assert [facts["partner"] for facts in bench.engines()] == [2, None, 0]
+    assert [facts["flip_test"] for facts in bench.engines()] == [True, False, False]
+
+
+def test_poses_are_the_estimators_own(
+    client: TestClient, content: bytes, paths: list[Path]
+) -> None:
+    picture = dropped(client, content)
+    assert (picture["width"], picture["height"]) == (64, 48)
+    found = asked(client, picture=picture["picture"], engine=0, boxes=BOXES).json()
+    with PoseEstimator(paths[0]) as estimator:
+        poses = estimator(decode_image(content, name="a.png"), BOXES)
+    np.testing.assert_allclose(found["keypoints"], poses.keypoints_px, atol=0.006)
+    np.testing.assert_allclose(found["scores"], poses.scores, atol=6e-5)
+    np.testing.assert_allclose(found["instances"], poses.instance_scores, atol=6e-5)
+    assert set(found["times_ms"]) == {"decode", "crops", "engine"}
+    assert min(found["times_ms"].values()) >= 0
+    assert "heatmap" not in found
+
+
+def test_no_boxes(client: TestClient, content: bytes) -> None:
+    key = dropped(client, content)["picture"]
+    found = asked(client, picture=key, engine=0, boxes=[]).json()
+    assert (found["keypoints"], found["scores"]) == ([], [])
+
+
+@pytest.mark.parametrize("keypoint", [-1, 0, 2])
+def test_a_heatmap_lies_where_the_keypoint_is(client: TestClient, keypoint: int) -> None:
+    image = np.zeros((120, 200, 3), np.uint8)
+    cv2.circle(image, (130, 70), 6, (255, 255, 255), -1)
+    done, encoded = cv2.imencode(".png", image)
+    assert done
+    key = dropped(client, encoded.tobytes())["picture"]
+    question = {"picture": key, "engine": 0, "boxes": [[90, 30, 170, 110]], "heatmap": keypoint}
+    found = asked(client, **question).json()
+    head, data = found["heatmap"].split(",")
+    assert head == "data:image/png;base64"
+    png = np.frombuffer(base64.b64decode(data), np.uint8)
+    heat = cv2.imdecode(png, cv2.IMREAD_UNCHANGED)
+    assert heat.shape == (120, 200, 4)
+    row, column = np.unravel_index(int(heat[..., 3].argmax()), heat.shape[:2])
+    assert abs(column - 130) <= 8
+    assert abs(row - 70) <= 8
+    assert not heat[:20, :, 3].any()
+
+
+def test_exif_is_applied_as_the_browser_does(client: TestClient, pictures: ModuleType) -> None:
+    jpeg = pictures.encoded(".jpg")
+    tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([ORIENTED, 0, 0, 0]) + b"\0" * 4
+    body = b"Exif\0\0" + tiff
+    turned = jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+    facts = dropped(client, turned)
+    assert (facts["width"], facts["height"]) == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda png: b"GIF89a" + png, "unsupported image type"),
+        (lambda png: b"not a picture at all, but long enough to be one", "a.png: "),
+        (lambda png: png[:-30], "a.png: is "),
+        (lambda png: b"", "a.png: "),
+    ],
+)
+def test_a_bad_picture_is_one_line(
+    client: TestClient, content: bytes, change: Callable[[bytes], bytes], message: str
+) -> None:
+    answer = client.post("/api/picture", content=change(content), params={"name": "a.png"})
+    assert answer.status_code == 400
+    assert message in answer.json()["message"]
+    assert answer.json()["error"]["code"] == 2
+
+
+def test_too_large_an_upload_is_not_read_to_its_end(client: TestClient) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 2 * MAX_PICTURE_BYTES:
+            sent += 10_000_000
+            yield b"\xff" * 10_000_000
+
+    answer = client.post("/api/picture", content=endless())
+    assert answer.status_code == 400
+    assert "has more than 100 MB" in answer.json()["message"]
+
+
+def test_too_many_pixels(paths: list[Path], content: bytes) -> None:
+    with TestClient(application(Bench([], max_pixels=100)), base_url=HOME) as client:
+        answer = client.post("/api/picture", content=content)
+    assert "exceeds 0.0001 Mpx limit" in answer.json()["message"]
+
+
+def test_a_name_stays_on_one_line(client: TestClient) -> None:
+    name = {"name": "\n\x1b[31mred.png"}
+    message = client.post("/api/picture", content=b"?", params=name).json()["message"]
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": [[1, 2, 3]]}, "boxes_xyxy"),
+        ({"boxes": [[5, 5, 1, 1]]}, "box 0 has x2 <= x1"),
+        ({"boxes": [["a", 1, 2, 3]]}, "boxes_xyxy"),
+        ({"boxes": [[0, 0, 9, 9]] * (MAX_PERSONS + 1)}, "Draw at most"),
+        ({"boxes": "all"}, "question"),
+        ({"engine": 3}, "is not one of 3"),
+        ({"engine": -1}, "is not one of 3"),
+        ({"engine": True}, "question"),
+        ({"engine": "0"}, "question"),
+        ({"heatmap": 3}, "keypoint 3 is not one of 3"),
+        ({"heatmap": -2}, "keypoint -2 is not one of 3"),
+        ({"heatmap": 0.5}, "question"),
+        ({"heatmap": 0, "engine": 2}, "--no-heatmaps"),
+        ({"picture": "f" * 32}, "is not known any more"),
+        ({"picture": 7}, "question"),
+    ],
+)
+def test_a_bad_question(
+    client: TestClient, content: bytes, change: dict[str, Any], message: str
+) -> None:
+    question = {"picture": dropped(client, content)["picture"], "engine": 0, "boxes": BOXES}
+    answer = asked(client, **(question | change))
+    assert answer.status_code == 400
+    assert message in answer.json()["message"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"7", b"{}", b"\xff", b"[" * 50_000, b"x" * 100_001])
+def test_no_question_at_all(client: TestClient, body: bytes) -> None:
+    answer = client.post("/api/poses", content=body)
+    assert answer.status_code == 400
+    assert "question: " in answer.json()["message"]
+
+
+def test_old_pictures_are_forgotten(client: TestClient, content: bytes) -> None:
+    first = dropped(client, content)["picture"]
+    keys = [dropped(client, content)["picture"] for _ in range(KEPT_PICTURES)]
+    assert len({first, *keys}) == KEPT_PICTURES + 1
+    assert asked(client, picture=first, engine=0, boxes=BOXES).status_code == 400
+    assert asked(client, picture=keys[0], engine=0, boxes=BOXES).status_code == 200
+
+
+def test_a_bug_is_said_and_the_server_goes_on(
+    paths: list[Path], content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Bench):
+        def add(self, content: bytes, name: str) -> dict[str, Any]:
+            raise ZeroDivisionError("hidden")
+
+    app = application(Broken([]))
+    with TestClient(app, base_url=HOME, raise_server_exceptions=False) as client:
+        answer = client.post("/api/picture", content=content)
+        assert answer.status_code == 500
+        assert "hidden" not in answer.text
+        assert client.get("/").status_code == 200
+    assert "a bug of ours" in caplog.text
