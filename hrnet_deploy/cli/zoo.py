@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from hrnet_deploy.cli.options import print_json, print_table, say
-from hrnet_deploy.errors import printable
+from hrnet_deploy.cli.signals import again
+from hrnet_deploy.errors import InterruptedRun, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.zoo.entries import ZooEntry
 
 FILE = click.Path(path_type=Path)
+MEGABYTE = 1_000_000
 
 
 @click.group("zoo")
@@ -83,8 +85,18 @@ def get(name: str, output: Path | None, force: bool, as_json: bool) -> None:
         _print(item, target, sha256, as_json=as_json)
         return
     check_output_file(target, force=force)
-    with progress_bar(unit="bytes", speed=True) as progress:
-        got = download(url, target, expected=lambda s: _wrong(item, s), progress=progress)
+    try:
+        with progress_bar(unit="MB", speed=True) as show:
+            got = download(
+                url,
+                target,
+                expected=lambda sha256: _wrong(item, sha256),
+                progress=lambda done, total: show(done // MEGABYTE, total // MEGABYTE),
+            )
+    except InterruptedRun as interrupted:
+        number = interrupted.signal_number
+        problem = "interrupted; what arrived is kept"
+        raise InterruptedRun(target, problem, again(), signal_number=number) from None
     kept = f", {got.kept_bytes / 1e6:.1f} of them from before" if got.kept_bytes else ""
     say(f"{target}: {got.size_bytes / 1e6:.1f} MB{kept} from {url}")
     _print(item, target, got.sha256, as_json=as_json)

@@ -6,6 +6,10 @@ import hashlib
 import importlib.util
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +190,36 @@ def test_get_goes_on(run: Run, shop: Shop) -> None:
     code, out, err = run("zoo", "get", "plain")
     assert (code, out) == (0, f"{SHA256}  plain.pth\n")
     assert "of them from before" in err
+
+
+def test_ctrl_c_keeps_what_arrived(run: Run, shop: Shop) -> None:
+    shop.sell("plain")
+    shop.faults.pause_s, shop.faults.piece = 0.05, 1000
+    code = (
+        "import pathlib\n"
+        "import hrnet_deploy.zoo.entries as entries\n"
+        f"entries.recipes_folder = lambda: pathlib.Path({str(shop.folder)!r})\n"
+        "from hrnet_deploy.cli import main\n"
+        "main(['zoo', 'get', 'plain'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        end = time.monotonic() + 30
+        while not shop.faults.requests and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (130, "")
+    assert "plain.pth: interrupted; what arrived is kept. To go on: hrnet-deploy" in err
+    assert "Traceback" not in err
+    kept = Path("plain.pth.part").stat().st_size
+    assert 0 < kept < len(faulty.CONTENT)
+    shop.faults.pause_s, shop.faults.piece = 0.0, 1 << 16
+    assert run("zoo", "get", "plain")[0] == 0
+    assert shop.faults.requests[-1]["Range"] == f"bytes={kept}-"
+    assert Path("plain.pth").read_bytes() == faulty.CONTENT
 
 
 def test_get_an_unknown_name(run: Run) -> None:

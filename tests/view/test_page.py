@@ -158,6 +158,19 @@ _TO_SCREEN = (
 )
 
 
+_DROP = """
+const canvas = document.createElement('canvas');
+canvas.width = 60; canvas.height = 40;
+canvas.getContext('2d').fillRect(0, 0, 60, 40);
+canvas.toBlob((blob) => {
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([blob], 'dropped.png'));
+  const event = new DragEvent('drop', { dataTransfer: dropped, bubbles: true, cancelable: true });
+  document.getElementById('stage').dispatchEvent(event);
+});
+"""
+
+
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
     if CHROMIUM is None or CHROMEDRIVER is None:
@@ -229,6 +242,12 @@ def test_a_session(page: str, browser: Browser, tmp_path: Path) -> None:
     browser.click("#flip")
     browser.until("document.getElementById('engine').value === '1' && !state.asking")
     assert browser.run("return document.getElementById('flip').checked") is False
+
+    browser.run(_DROP)
+    browser.until("document.getElementById('file').textContent === 'dropped.png, 60 x 40'")
+    assert browser.run("return state.boxes.length") == 0
+    browser.click("#whole")
+    browser.until("state.first !== null")
 
     (tmp_path / "broken.png").write_bytes((tmp_path / "dots.png").read_bytes()[:-40])
     assert browser.complaints() == []

@@ -6,8 +6,11 @@ import hashlib
 import importlib.util
 import json
 import resource
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -247,6 +250,25 @@ def test_nobody_listens(target: Path) -> None:
         port = taken.getsockname()[1]
     with pytest.raises(EnvironmentFault, match=r"cannot be reached \(Connection refused\)"):
         download(f"http://127.0.0.1:{port}/file.pth", target)
+    assert left(target) == set()
+
+
+def test_a_certificate_that_nobody_vouches_for(target: Path, tmp_path: Path) -> None:
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not installed")
+    pem = target.parent.parent / f"{target.parent.name}.pem"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
+    files = ["-keyout", str(pem), "-out", f"{pem}.crt"]
+    subprocess.run([openssl, *words, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{pem}.crt", pem)
+    faults = faulty.Faults()
+    with (
+        faulty.serving(faults, context) as address,
+        pytest.raises(EnvironmentFault, match=r"not safe \(CERTIFICATE_VERIFY_FAILED\)"),
+    ):
+        download(address.replace("http:", "https:") + "/file.pth", target)
+    assert faults.requests == []
     assert left(target) == set()
 
 
