@@ -92,6 +92,8 @@ def _group(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", MAX_PIXELS_BEFORE_CV2)
+    if sys.stdout is None:  # started with a closed one, as by ">&-"
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(words))
 
@@ -118,6 +120,12 @@ def _run(words: list[str]) -> int:
         if debug and not isinstance(error, click.exceptions.Exit):
             traceback.print_exc()
         return _report(error, as_json=as_json)
+    except SystemExit as stop:
+        # Click itself turns the reader's going away into exit code 1.
+        if isinstance(stop.__context__, OSError) and stop.__context__.errno == errno.EPIPE:
+            _silence_stdout()
+            return 0
+        raise
     except KeyboardInterrupt:
         return EXIT_SIGINT
 
@@ -135,6 +143,10 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, MemoryError):
         fault = EnvironmentFault("memory", "ran out of memory", "Lower --batch or free some memory")
         return _say(fault, as_json=as_json)
+    if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
+        # Our files say their names; what is left is where stdout was redirected to.
+        _silence_stdout()
+        return _say(EnvironmentFault("stdout", "disk full", "Free some space"), as_json=False)
     if isinstance(error, OSError) and error.filename is not None:
         return _say(_from_os(error), as_json=as_json)
     traceback.print_exception(error)

@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from hrnet_deploy.cli.eval_more import Further, evaluated_otherwise, further_options
-from hrnet_deploy.cli.options import backend_options, print_json, print_table, say
+from hrnet_deploy.cli.eval_options import Further, further_options
+from hrnet_deploy.cli.eval_otherwise import evaluated_otherwise
+from hrnet_deploy.cli.gates import failed_gates
+from hrnet_deploy.cli.options import FiniteRange, backend_options, print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
 from hrnet_deploy.cli.signals import again, stop_on_signal
-from hrnet_deploy.errors import EXIT_GATE, InterruptedRun, printable
+from hrnet_deploy.errors import EXIT_GATE, InputError, InterruptedRun, printable
 
 FILE = click.Path(path_type=Path)
 
@@ -33,7 +35,7 @@ FILE = click.Path(path_type=Path)
     metavar="NAME=FILE",
     help="A part of the data as a COCO file. Several make a report.",
 )
-@click.option("--images", type=FILE, required=True, help="The folder of its pictures.")
+@click.option("--images", type=FILE, help="The folder of its pictures.")
 @click.option("--boxes", type=FILE, help="COCO detections. Default: ground-truth boxes.")
 @click.option("-o", "--output", type=FILE, help="Result file. Default: ENGINE.eval.json, here.")
 @click.option("--report", type=FILE, help="Folder of the report. Default: eval-report, if any.")
@@ -63,7 +65,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--score-threshold",
-    type=float,
+    type=FiniteRange(),
     default=0.0,
     show_default=True,
     help="Leave out boxes below it.",
@@ -90,7 +92,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Refuse larger pictures.",
 )
-@click.option("--min-ap", type=click.FloatRange(0, 1), help="Exit with 1 if AP is below it.")
+@click.option("--min-ap", type=FiniteRange(0, 1), help="Exit with 1 if AP is below it.")
 @click.option("--allow-missing", is_flag=True, help="Leave out images that are not there.")
 @click.option("--keep-going", is_flag=True, help="Leave out images that give no pose.")
 @click.option("--fresh", is_flag=True, help="Start over, and replace an earlier result.")
@@ -100,7 +102,7 @@ def command(
     engine_paths: tuple[Path, ...],
     annotations: Path | None,
     subsets: tuple[str, ...],
-    images: Path,
+    images: Path | None,
     boxes: Path | None,
     output: Path | None,
     report: Path | None,
@@ -139,11 +141,16 @@ def command(
     from hrnet_deploy.evaluation.session import EvalJob, evaluate_to_files
     from hrnet_deploy.evaluation.settings import EvalSettings
 
-    if annotations is None and not subsets:
-        raise click.UsageError("Missing option '--annotations'")
+    if score_threshold and boxes is None:
+        problem = "only the boxes of a detector have scores"
+        raise InputError("--score-threshold", problem, "Give --boxes as well, or leave it out")
     chosen_further = Further(**further)
     if not engine_paths and chosen_further.ladder is None:
         raise click.UsageError("Missing option '--engine'")
+    if annotations is None and not subsets:
+        raise click.UsageError("Missing option '--annotations'")
+    if images is None:
+        raise click.UsageError("Missing option '--images'")
     engine_path = (engine_paths or (chosen_further.ladder or Path(),))[0]
     job = EvalJob(
         engine=engine_path,
@@ -199,21 +206,6 @@ def command(
         say(line)
     if gates:
         raise click.exceptions.Exit(EXIT_GATE)
-
-
-def failed_gates(facts: dict[str, Any], min_ap: float | None) -> list[str]:
-    """What makes the exit code 1, in words."""
-    gates = []
-    if facts["skipped"]:
-        first = facts["skipped"][0]
-        count = len(facts["skipped"])
-        gates.append(f"{count} images were left out, e.g. {first['file_name']}: {first['reason']}")
-    if min_ap is not None and facts["AP"] is None:
-        gates.append(f"AP is undefined, --min-ap asks for {min_ap:g}")
-    elif min_ap is not None and facts["AP"] < min_ap:
-        digits = next(d for d in range(3, 18) if f"{facts['AP']:.{d}f}" < f"{min_ap:.{d}f}")
-        gates.append(f"AP {facts['AP']:.{digits}f} < {min_ap:.{digits}f}")
-    return gates
 
 
 COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")

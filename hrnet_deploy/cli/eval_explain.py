@@ -14,7 +14,7 @@ from hrnet_deploy.cli.published import VAL2017_IMAGES
 from hrnet_deploy.errors import DeployError, printable
 
 if TYPE_CHECKING:
-    from hrnet_deploy.cli.eval_more import Further
+    from hrnet_deploy.cli.eval_options import Further
     from hrnet_deploy.evaluation.doctor import BareNetwork, Explanation
     from hrnet_deploy.evaluation.run import EvalPlan
     from hrnet_deploy.evaluation.session import EvalJob

@@ -14,7 +14,7 @@ from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE, printable
 
 if TYPE_CHECKING:
-    from hrnet_deploy.cli.eval_more import Further
+    from hrnet_deploy.cli.eval_options import Further
     from hrnet_deploy.evaluation.session import EvalJob
     from hrnet_deploy.export.ladder import Rung
 

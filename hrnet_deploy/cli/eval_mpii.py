@@ -11,7 +11,7 @@ from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.errors import printable
 
 if TYPE_CHECKING:
-    from hrnet_deploy.cli.eval_more import Further
+    from hrnet_deploy.cli.eval_options import Further
     from hrnet_deploy.evaluation.session import EvalJob
 
 

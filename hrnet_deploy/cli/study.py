@@ -101,7 +101,7 @@ def _evaluate(study: Study) -> list[Cell]:
 
 
 def _gates(cells: list[Cell], min_ap: float | None) -> list[str]:
-    from hrnet_deploy.cli.eval import failed_gates
+    from hrnet_deploy.cli.gates import failed_gates
 
     return [
         f"{cell.engine} on {cell.subset}: {gate}"
