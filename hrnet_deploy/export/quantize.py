@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import onnx
 
 PARITY_CROPS = 32
+FEW_PERSONS = 1000
 POINTS = 100.0
 """AP in points, as papers print it, per AP in 0 to 1."""
 
@@ -186,16 +187,14 @@ class _Network:
         self.int8_spec = _int8_spec(self.spec, settings.max_ap_drop)
         self._weights = {name: t.numpy() for name, t in self.checkpoint.state_dict.items()}
         self._limits: dict[str, float] = {}
-        convolutions = convolution_inputs(self.build(frozenset()))
-        self.layers = sum(name == NEVER[-1] or name in self._official for name in convolutions)
-        self.blocks = blocks_of(
-            name for name in convolutions if name in self._official and name not in NEVER
-        )
-
-    @property
-    def _official(self) -> set[str]:
-        """Names of the network's own convolutions; decoding may have one as well (DARK)."""
-        return {name.removesuffix(".weight") for name in self._weights}
+        # Decoding may have a convolution as well (DARK), which is none of the network's.
+        convolutions = [
+            name
+            for name in convolution_inputs(self.build(frozenset()))
+            if f"{name}.weight" in self._weights
+        ]
+        self.layers = len(convolutions)
+        self.blocks = blocks_of(name for name in convolutions if name not in NEVER)
 
     def calibrate(self, crops_nhwc: NDArray[np.uint8], progress: Progress) -> None:
         """Measure the range of everything that a convolution reads."""
@@ -258,6 +257,11 @@ class _Search:
         if self.before["AP"] is None:
             problem = "has no labelled person: AP is undefined"
             raise InputError(self._settings.annotations, problem, "Give other annotations")
+        if self.persons < FEW_PERSONS:
+            self._say(
+                f"AP is of {self.persons} persons only: a part of its changes is chance;"
+                f" {FEW_PERSONS} or more make a budget of tenths of a point meaningful"
+            )
         count = fewest_kept(len(self.order), self._holds)
         if count is None:
             raise self._refused()

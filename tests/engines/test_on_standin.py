@@ -121,6 +121,20 @@ def test_what_the_builder_is_told(driver: Path, tmp_path: Path) -> None:
     assert "which TensorRT 8.6.1 does not have" in last_line(stderr)
 
 
+@pytest.mark.parametrize(("version", "flags"), [("8.6.1", ["INT8"]), ("11.4.0.106", [])])
+def test_int8_is_asked_for_where_types_are_not_strong(
+    driver: Path, tmp_path: Path, version: str, flags: list[str]
+) -> None:
+    from tests.tiny import write_tiny_onnx
+
+    onnx = write_tiny_onnx(tmp_path / "w.int8.onnx", precision="int8")
+    plan = tmp_path / "w.int8.plan"
+    code, _, stderr = finished(command(driver, version, "build", onnx, "-o", plan))
+    assert code == 0, stderr
+    assert json.loads(plan.read_bytes().split(b"\n")[1])["flags"] == flags
+    assert json.loads(Path(f"{plan}.json").read_text())["precision"] == "int8"
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "message"),
     [

@@ -41,6 +41,7 @@ GUARDED = {
     "ILayer.precision": "only where nothing is strongly typed: 8.6",
     "ILayer.set_output_type": "only where nothing is strongly typed: 8.6",
     "BuilderFlag.FP16": "only where nothing is strongly typed: 8.6",
+    "BuilderFlag.INT8": "only where nothing is strongly typed: 8.6",
     "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": "only where nothing is strongly typed: 8.6",
     "IProgressMonitor": "hasattr",
 }
