@@ -40,12 +40,12 @@ def list_entries(as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("name", "what", "licence", "published", "source", "sha256"):
-        table.add_column(heading, no_wrap=heading in ("name", "licence", "source", "sha256"))
+    for heading in ("name", "what, and published figure", "licence", "source", "sha256"):
+        table.add_column(heading, no_wrap=not heading.startswith("what"))
     for item in known:
-        licence, figure = item.licence or "not stated", item.figure or ""
-        row = (item.name, item.what, licence, figure, _source(item), item.hash_known)
-        table.add_row(*map(printable, row))
+        what = "\n".join(printable(text) for text in (item.what, item.figure) if text)
+        licence = printable(item.licence or "not stated")
+        table.add_row(item.name, what, licence, _source(item), item.hash_known)
     print_table(table)
     say("to download one: hrnet-deploy zoo get NAME; what says browser is got by hand:")
     for page in sorted({item.page for item in known if item.url is None and item.page}):
@@ -54,7 +54,7 @@ def list_entries(as_json: bool) -> None:
 
 def _source(item: ZooEntry) -> str:
     """The site it comes from."""
-    return "browser" if item.url is None else ".".join(item.url.split("/")[2].split(".")[-2:])
+    return "browser" if item.url is None else item.url.split("/")[2].split(".")[-2]
 
 
 @command.command("get")
