@@ -29,7 +29,7 @@ class DeployError(Exception):
     exit_code: ClassVar[int] = EXIT_INPUT
 
     def __init__(self, subject: Subject, problem: str, fix: str) -> None:
-        self.subject = printable(subject)
+        self.subject = _one_line(subject) or "''"
         self.problem = printable(problem)
         self.fix = printable(fix)
         super().__init__(f"{self.subject}: {self.problem}. {self.fix}.")
@@ -76,11 +76,15 @@ class InterruptedRun(DeployError):
 
 def printable(text: Subject) -> str:
     """``text`` on one line: control and undecodable characters escaped, the end unpunctuated."""
+    return _one_line(text).rstrip(" .")
+
+
+def _one_line(text: Subject) -> str:
+    """``text`` with control and undecodable characters escaped; "." stays (the current folder)."""
     line = os.fspath(text)
     if isinstance(line, bytes):
         line = os.fsdecode(line)
-    escaped = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    return escaped.rstrip(" .")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

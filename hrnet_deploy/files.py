@@ -32,12 +32,16 @@ def check_input_file(path: Subject, *, what: str = "file") -> Path:
     if not file.exists():
         raise InputError(path, "no such file", f"Give the path of an existing {what}")
     if file.is_dir():
-        raise InputError(path, "is a directory", f"Give the path of a {what}")
+        raise InputError(path, "is a directory", f"Give the path of {_article(what)} {what}")
     if not os.access(file, os.R_OK):
         raise InputError(path, "cannot be read (permission denied)", "Check its permissions")
     if file.is_file() and file.stat().st_size == 0:
         raise InputError(path, "is empty (0 bytes)", "Download or create it again")
     return file
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[:1] in "aeiou" else "a"
 
 
 def check_output_file(path: Subject, *, force: bool, inputs: tuple[Subject, ...] = ()) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import click
@@ -74,4 +75,5 @@ def command(
     from hrnet_deploy.cli.parity import parity_table
 
     print_table(parity_table({adopted.path.name: adopted.parity}))
-    say(f"next: hrnet-deploy eval --engine {adopted.path} --annotations FILE --images FOLDER")
+    engine = shlex.quote(str(adopted.path))
+    say(f"next: hrnet-deploy eval --engine {engine} --annotations FILE --images FOLDER")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import click
@@ -120,6 +121,6 @@ def command(
 
     print_table(parity_table({item.path.name: item.parity for item in exported}))
     say(
-        f"next: hrnet-deploy eval --engine {exported[0].path} "
+        f"next: hrnet-deploy eval --engine {shlex.quote(str(exported[0].path))} "
         "--annotations person_keypoints_val2017.json --images val2017/"
     )

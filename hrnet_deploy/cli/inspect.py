@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ def _checkpoint_rows(facts: dict[str, Any]) -> Iterator[Row]:
     for number, stage in enumerate(facts["stages"], start=2):
         widths = " ".join(map(str, stage["widths"]))
         blocks = " ".join(map(str, stage["blocks"]))
-        yield f"stage {number}", f"{stage['modules']} modules, widths {widths}, blocks {blocks}"
+        modules = "1 module" if stage["modules"] == 1 else f"{stage['modules']} modules"
+        yield f"stage {number}", f"{modules}, widths {widths}, blocks {blocks}"
     yield "parameters", f"{facts['parameters'] / 1e6:.2f} M"
     yield "joints", str(facts["joints"])
     if "input_size_hw" not in facts:
@@ -136,8 +138,9 @@ def _plan_rows(facts: dict[str, Any]) -> Iterator[Row]:
 
 def _next(facts: dict[str, Any], file: Path) -> str:
     """The command that usually follows."""
+    name = shlex.quote(str(file))
     if facts["kind"] == "checkpoint":
-        return f"hrnet-deploy export {file}"
+        return f"hrnet-deploy export {name}"
     if facts["kind"] == "onnx" and not facts["written_by_us"]:
-        return f"hrnet-deploy adopt {file} --recipe {facts['recipe'] or 'mine.toml'}"
+        return f"hrnet-deploy adopt {name} --recipe {facts['recipe'] or 'mine.toml'}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,18 @@ class InputSize(click.ParamType):  # type: ignore[type-arg]
         from hrnet_deploy.export.choice import parse_input_size
 
         return parse_input_size(str(value))
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN, with which every comparison of a gate would be false."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
 
 
 def backend_options(command: Any) -> Any:

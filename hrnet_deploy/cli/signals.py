@@ -49,7 +49,7 @@ class StopRequest:
 
     def _interrupted(self, number: int) -> InterruptedRun:
         return InterruptedRun(
-            "interrupted", "what was finished is kept", again(), signal_number=number
+            "interrupted", "no half-written file is left", again(), signal_number=number
         )
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.demo.people import write_dataset
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import EnvironmentFault, InputError, InterruptedRun
 from hrnet_deploy.evaluation.coco import Annotations, read_annotations
 from hrnet_deploy.evaluation.run import evaluate
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.run import Exported, export_checkpoint, reference_engine
 from hrnet_deploy.export.settings import ExportSettings
-from hrnet_deploy.files import write_bytes
+from hrnet_deploy.files import check_output_file, write_bytes
 from hrnet_deploy.runtime.draw import draw_poses
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.pose import PoseEstimator
@@ -30,6 +30,7 @@ DEMO_SEED = 2_000_000
 """Far from the seeds of the training pictures: the network has seen none of these."""
 
 OVERLAYS = 12
+OVERLAYS_NAME = "overlays.jpg"
 OVERLAY_COLUMNS = 4
 CELL_WH = (400, 300)
 
@@ -52,6 +53,28 @@ def run_demo(folder: Path, *, images: int, force: bool, say: Say, progress: Prog
     """Run everything in ``folder``, which must be new or empty unless ``force``."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
         raise InputError(folder, "exists", "Pass --force to use it, or -o another folder")
+    was_there = folder.is_dir()
+    to_clean = not was_there or not any(folder.iterdir())
+    check_output_file(folder / OVERLAYS_NAME, force=force)
+    try:
+        return _run_in(folder, images=images, force=force, say=say, progress=progress)
+    except (InterruptedRun, EnvironmentFault, OSError):
+        if to_clean:  # or the same command would find the folder in its way
+            _clear(folder)
+            if not was_there:
+                folder.rmdir()
+        raise
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _run_in(folder: Path, *, images: int, force: bool, say: Say, progress: Progress) -> DemoResult:
     say(f"drawing {images} pictures of synthetic people in {folder / 'pictures'}")
     annotations = write_dataset(folder / "pictures", images=images, seed=DEMO_SEED)
     pictures = annotations.parent / "images"
@@ -64,7 +87,7 @@ def run_demo(folder: Path, *, images: int, force: bool, say: Say, progress: Prog
         with engine:
             result = evaluate(engine, annotations, pictures, progress=progress)
         figures[name] = result.as_json()
-    overlays = folder / "overlays.jpg"
+    overlays = folder / OVERLAYS_NAME
     _write_overlays(exported[0].path, annotations, pictures, overlays)
     return DemoResult(exported, figures, annotations, pictures, overlays)
 

@@ -195,6 +195,7 @@ def load_engine(
     if suffix in (".pth", ".pt", ".safetensors"):
         raise InputError(path, "is a checkpoint, not an engine", f"{_TO_CONVERT} {path}")
     if suffix not in (".onnx", ".plan"):
+        check_input_file(path, what="engine (.onnx or .plan)")
         raise InputError(path, f"has the unknown extension '{suffix}'", _TO_CONVERT)
     from hrnet_deploy.engines.choice import choose
     from hrnet_deploy.engines.signature import read_engine_file

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.evaluation.coco import Annotations, CocoImage, first_few, is_number
 from hrnet_deploy.files import read_json
+from hrnet_deploy.runtime.checks import MAX_COORDINATE
 
 SCORE_THRESHOLD = 0.0
 """Detector boxes below this score are left out (official ``IMAGE_THRE``)."""
@@ -167,6 +168,8 @@ def _fault(entry: Any) -> str | None:
     box = entry["bbox"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         return f"has bbox {box!r}, not four finite numbers"
+    if max(map(abs, box)) > MAX_COORDINATE:
+        return f"has bbox {box!r}, beyond {MAX_COORDINATE:g} px"
     if not is_number(entry["score"]):
         return f"has score {entry['score']!r}, not a finite number"
     if not isinstance(entry["category_id"], int):

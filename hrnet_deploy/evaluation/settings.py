@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -49,6 +50,8 @@ class EvalSettings:
     def __post_init__(self) -> None:
         _check("nms", self.nms, self.nms in ("hard", "soft", "none"), "hard, soft or none")
         _check("nms_threshold", self.nms_threshold, 0 < self.nms_threshold <= 1, "0 to 1")
+        finite = math.isfinite(self.score_threshold)
+        _check("score_threshold", self.score_threshold, finite, "a finite number")
         _check("limit", self.limit, self.limit is None or self.limit >= 1, "1 or more")
         good_batch = 1 <= self.batch_size <= MAX_BATCH_SIZE
         _check("batch_size", self.batch_size, good_batch, f"1 to {MAX_BATCH_SIZE}")

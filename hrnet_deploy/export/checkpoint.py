@@ -230,10 +230,12 @@ def _only_tensors(path: Subject, content: Mapping[Any, Any]) -> dict[str, torch.
         raise InputError(path, "holds no weights at all", "Save model.state_dict()")
     tensors = {}
     for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+        if not isinstance(name, str):
+            problem = f"has a {type(name).__name__} among the names of its weights"
+            raise InputError(path, problem, "Save model.state_dict() with torch.save")
+        if not isinstance(value, torch.Tensor):
             kind = "a stand-in" if isinstance(value, Inert) else type(value).__name__
-            label = name if isinstance(name, str) else type(name).__name__
-            problem = f"holds {kind} under '{label[:80]}', not a tensor"
+            problem = f"holds {kind} under '{name[:80]}', not a tensor"
             raise InputError(path, problem, "Save model.state_dict() with torch.save")
         tensors[name] = value.detach()
     if "n_averaged" in tensors and len(tensors) > 1:  # torch.optim.swa_utils.AveragedModel

@@ -14,7 +14,7 @@ from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.export.graph import IR_VERSION, OPSET, GraphWriter
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import check_input_file, sha256_file
-from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -72,7 +72,12 @@ def read_foreign(
     of one NCHW image input and one heatmap output.
     """
     onnx = require("onnx", extra="export", purpose="adopt")
+    if path.suffix.lower() in (".pth", ".pt", ".safetensors"):
+        fix = f"To make an engine of it: hrnet-deploy export {path}"
+        raise InputError(path, "is a checkpoint, not an ONNX file", fix)
     model = _load(check_input_file(path, what=".onnx file"))
+    if any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        raise InputError(path, "is an engine already", "Use it as it is")
     _check_self_contained(model, path)
     model = _modernised(model, path)
     model = onnx.compose.add_prefix(model, PREFIX)
@@ -181,12 +186,12 @@ def _drop_spatial_flags(model: onnx.ModelProto) -> None:
 
 def _input(model: onnx.ModelProto, path: Path, name: str | None) -> onnx.ValueInfoProto:
     """The image input, (B, 3, h, w) float32 with a fixed size."""
-    found = ", ".join(f"{_plain(v.name)} {_shape(v)}" for v in model.graph.input) or "none"
+    found = ", ".join(f"{_plain(v.name)} {_written(_shape(v))}" for v in model.graph.input)
     chosen = [v for v in model.graph.input if name in (None, _plain(v.name))]
     if len(chosen) != 1 or len(model.graph.input) != 1:
         wanted = f"the recipe's '{name}'" if name else "one image"
         raise InputError(
-            path, f"its inputs are {found}, not {wanted} alone", "Export the bare network"
+            path, f"its inputs are {found or 'none'}, not {wanted} alone", "Export the bare network"
         )
     image: onnx.ValueInfoProto = chosen[0]
     shape = _shape(image)
@@ -222,6 +227,10 @@ def _output(model: onnx.ModelProto, path: Path, name: str | None) -> onnx.ValueI
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
     """Its dimensions, 0 where dynamic."""
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return f"({', '.join(str(size) if size else 'N' for size in shape)})"
 
 
 def _plain(name: str) -> str:

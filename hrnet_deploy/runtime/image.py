@@ -47,7 +47,8 @@ def decode_image(
     kind = image_kind(content[:SNIFF_BYTES], name)
     width, height = image_size_wh(content, kind, name)
     if width * height > max_pixels:
-        size = f"{width}x{height} px: {width * height / 1e6:.0f} Mpx"
+        megapixels = width * height / 1e6
+        size = f"{width}x{height} px: {megapixels:{'.0f' if megapixels >= 10 else '.2g'}} Mpx"
         raise InputError(
             name,
             f"{size} exceeds {max_pixels / 1e6:g} Mpx limit",
