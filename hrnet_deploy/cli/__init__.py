@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from hrnet_deploy import __version__
-from hrnet_deploy.cli.signals import stop_on_signal
+from hrnet_deploy.cli.signals import StopRequest, interrupted, stop_on_signal
 from hrnet_deploy.errors import (
     EXIT_BUG,
     EXIT_INPUT,
@@ -105,6 +105,7 @@ def _run(words: list[str]) -> int:
     if not words:
         click.echo(_group.get_help(click.Context(_group, info_name=PROGRAM)))
         return EXIT_INPUT
+    StopRequest.last = None
     try:
         with stop_on_signal():
             result = _group.main(args=words, prog_name=PROGRAM, standalone_mode=False)
@@ -119,6 +120,9 @@ def _run(words: list[str]) -> int:
             return 0
         if debug and not isinstance(error, click.exceptions.Exit):
             traceback.print_exc()
+        ours = (DeployError, click.ClickException, click.exceptions.Exit)
+        if StopRequest.last is not None and not isinstance(error, ours):
+            error = interrupted(StopRequest.last)
         return _report(error, as_json=as_json)
     except SystemExit as stop:
         # Click itself turns the reader's going away into exit code 1.

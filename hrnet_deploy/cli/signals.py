@@ -17,7 +17,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Asked between batches (by calling it) for the signal that wants the command to stop."""
+    """Asked between batches (by calling it) for the signal that wants the command to stop.
+
+    ``last`` is the latest signal of this process: a library may turn InterruptedRun into an error
+    of its own, which must not be reported as one.
+    """
+
+    last: int | None = None
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -35,22 +41,23 @@ class StopRequest:
         finally:
             self._deferring = False
         if self.number is not None:
-            raise self._interrupted(self.number)
+            raise interrupted(self.number)
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The handler; it writes without Python's buffers, which the signal may have caught."""
         if self.number is not None:
             os._exit(128 + number)
-        self.number = number
+        self.number = StopRequest.last = number
         if not self._deferring:
-            raise self._interrupted(number)
+            raise interrupted(number)
         with contextlib.suppress(OSError):
             os.write(2, b"\nstopping after this batch; once more stops at once\n")
 
-    def _interrupted(self, number: int) -> InterruptedRun:
-        return InterruptedRun(
-            "interrupted", "no half-written file is left", again(), signal_number=number
-        )
+
+def interrupted(number: int) -> InterruptedRun:
+    """What a command that the signal ``number`` stopped says."""
+    problem = "no half-written file is left"
+    return InterruptedRun("interrupted", problem, again(), signal_number=number)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineInfo
-from hrnet_deploy.errors import InputError, require
+from hrnet_deploy.errors import DeployError, InputError, require
 from hrnet_deploy.export.graph import IR_VERSION, OPSET, GraphWriter
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import check_input_file, sha256_file
@@ -154,6 +154,8 @@ def _modernised(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     _drop_spatial_flags(model)
     try:
         return version_converter.convert_version(model, OPSET) if opset < OPSET else model
+    except DeployError:
+        raise
     except Exception as error:  # the converter raises plain RuntimeError and C++ exceptions
         reason = str(error).splitlines()[0][:160]
         raise InputError(
@@ -259,6 +261,8 @@ def _batch_is_free(model: onnx.ModelProto, image: onnx.ValueInfoProto) -> bool:
         session = open_session(model.SerializeToString())
         both = session.run(None, {image.name: images})[0]
         single = [session.run(None, {image.name: images[i : i + 1]})[0] for i in range(2)]
+    except (DeployError, MemoryError):  # an interruption or a missing package is no answer
+        raise
     except Exception:  # noqa: BLE001  ONNX Runtime's exceptions share no base; all mean "not free"
         return False
     expected = np.concatenate(single)

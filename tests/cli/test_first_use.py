@@ -8,16 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import click
 import pytest
 
+from hrnet_deploy.cli import main
 from hrnet_deploy.cli.options import FiniteRange
 from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.engines import load_engine
-from hrnet_deploy.errors import InputError, printable
+from hrnet_deploy.errors import InputError, InterruptedRun, printable
 from hrnet_deploy.evaluation.boxes import _fault
 from hrnet_deploy.evaluation.settings import EvalSettings
+from hrnet_deploy.export import foreign
 from hrnet_deploy.export.foreign import read_foreign
 from hrnet_deploy.files import check_input_file
 
@@ -77,6 +80,39 @@ def test_an_interrupted_demo_can_be_given_again(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "To go on: hrnet-deploy demo -o made" in stderr
     assert not (tmp_path / "made").exists()
+
+
+def test_an_interruption_that_a_library_turned_into_its_own_error_is_still_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command("doctor")
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except Exception as error:  # as extension modules do while they are imported
+            raise SystemError("initialization failed") from error
+
+    monkeypatch.setitem(sys.modules, "hrnet_deploy.cli.doctor", SimpleNamespace(command=command))
+    with pytest.raises(SystemExit) as stop:
+        main(["doctor"])
+    assert stop.value.code == 130
+    stderr = capsys.readouterr().err
+    assert "interrupted" in stderr
+    assert "bug of ours" not in stderr
+
+
+@pytest.mark.parametrize("fault", [InterruptedRun("interrupted", "x", "y"), MemoryError()])
+def test_adopt_does_not_take_a_fault_for_a_fixed_batch(
+    fault: BaseException, monkeypatch: pytest.MonkeyPatch, tiny: ModuleType
+) -> None:
+    def failing(content: bytes) -> None:
+        raise fault
+
+    model = tiny.tiny_model(tiny.tiny_spec())
+    monkeypatch.setattr(foreign, "open_session", failing)
+    with pytest.raises(type(fault)):
+        foreign._batch_is_free(model, model.graph.input[0])
 
 
 def test_advice_can_be_pasted_where_names_have_spaces(tmp_path: Path) -> None:
