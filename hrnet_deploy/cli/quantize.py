@@ -94,11 +94,8 @@ def command(
     be had the exit code is 1 and nothing is written.
     """
     from hrnet_deploy.cli.progress import progress_bar
-    from hrnet_deploy.export.quantize import (
-        QuantizeSettings,
-        quantization_facts,
-        quantize_checkpoint,
-    )
+    from hrnet_deploy.export.mixture import QuantizeSettings
+    from hrnet_deploy.export.quantize import quantization_facts, quantize_checkpoint
     from hrnet_deploy.export.settings import ExportSettings
 
     settings = QuantizeSettings(

@@ -3,68 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hrnet_deploy.engines import load_engine
-from hrnet_deploy.errors import GateError, InputError
+from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.crops import annotated_crops
 from hrnet_deploy.evaluation.metric import Stats
-from hrnet_deploy.evaluation.run import evaluate
-from hrnet_deploy.evaluation.settings import EvalSettings
-from hrnet_deploy.export.calibration import calibrate, convolution_inputs
-from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint
-from hrnet_deploy.export.model import build_hrnet
-from hrnet_deploy.export.parity import (
-    DECODE_TOLERANCE_PX,
-    INT8_OKS_MEAN,
-    INT8_P95_CELLS,
-    ParityReport,
+from hrnet_deploy.export.mixture import (
+    Network,
+    ProgressBar,
+    QuantizeSettings,
+    Search,
+    ap_drop,
+    points,
 )
-from hrnet_deploy.export.quantization import NEVER, Quantization
-from hrnet_deploy.export.run import Judge, Proven, Say, checkpoint_spec, reference_engine
-from hrnet_deploy.export.sensitivity import BlockLoss, blocks_of, measure_blocks
-from hrnet_deploy.export.settings import ExportSettings
-from hrnet_deploy.files import StagedFile, check_input_file, check_output_file
+from hrnet_deploy.export.parity import ParityReport
+from hrnet_deploy.export.run import Judge, Proven, Say, reference_engine
+from hrnet_deploy.export.sensitivity import BlockLoss, measure_blocks
+from hrnet_deploy.files import check_input_file, check_output_file
 from hrnet_deploy.spec import ModelSpec
 
-if TYPE_CHECKING:
-    import onnx
-
 PARITY_CROPS = 32
-FEW_PERSONS = 1000
-POINTS = 100.0
-"""AP in points, as papers print it, per AP in 0 to 1."""
-
-Progress = Callable[[int, int], None]
-ProgressBar = Callable[[str], AbstractContextManager[Progress]]
-"""Opens a progress display for steps of the unit that is named."""
-
-
-@dataclass(frozen=True)
-class QuantizeSettings:
-    """Data, budget and effort; ``export`` is what the graph itself shall be.
-
-    ``max_ap_drop`` is in points (0.3 is 0.003 of AP). ``calibration`` crops give the ranges,
-    ``sample`` crops rank the blocks; AP is measured on the first ``limit`` pictures by ``backend``.
-    """
-
-    images: Path
-    annotations: Path
-    boxes: Path | None = None
-    max_ap_drop: float = 0.3
-    calibration: int = 256
-    sample: int = 16
-    limit: int | None = None
-    backend: str | None = "auto"
-    threads: int | None = None
-    export: ExportSettings = field(default_factory=ExportSettings)
 
 
 @dataclass(frozen=True)
@@ -92,7 +52,7 @@ class Quantized:
     @property
     def ap_drop(self) -> float:
         """Points of AP that were lost."""
-        return _drop(self.before, self.after)
+        return ap_drop(self.before, self.after)
 
 
 def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
@@ -112,23 +72,24 @@ def quantize_checkpoint(
     Raises GateError where that cannot be had or the poses fail their gates; nothing is written.
     """
     target = check_target(path, settings)
-    network = _Network(path, settings, say)
+    network = Network(path, settings, say)
     crops = annotated_crops(
         settings.images, settings.annotations, settings.boxes, network.spec, settings.calibration
     ).crops_nhwc
     say(f"calibrating on {len(crops)} crops")
     with bar("crops") as progress:
         network.calibrate(crops, progress)
-    say(f"measuring the {len(network.blocks)} blocks one by one on {settings.sample} crops")
+    sample = crops[: settings.sample]
+    say(f"measuring the {len(network.blocks)} blocks one by one on {len(sample)} crops")
     with bar("blocks") as progress:
         losses = measure_blocks(
             network.blocks,
             network.without_flip,
-            crops[: settings.sample],
+            sample,
             threads=settings.threads,
             progress=progress,
         )
-    search = _Search(network, settings, target, [loss.block for loss in losses], say, bar)
+    search = Search(network, settings, target, [loss.block for loss in losses], say, bar)
     kept = search.run()
     content = network.build(network.quantised_without(search.order[:kept])).SerializeToString(
         deterministic=True
@@ -147,7 +108,7 @@ def quantize_checkpoint(
             float_blocks=tuple(search.order[:kept]),
             layers=network.layers,
             float_layers=network.layers - len(network.quantised_without(search.order[:kept])),
-            tried=tuple((n, _points(stats)) for n, stats in search.figures.items()),
+            tried=tuple((n, points(stats)) for n, stats in search.figures.items()),
             parity=proven.report,
             calibration_crops=len(crops),
             persons=search.persons,
@@ -162,8 +123,8 @@ def quantization_facts(result: Quantized) -> dict[str, Any]:
     """What was measured, for the card and for ``--json``."""
     return {
         "ap_points": {
-            "before": _points(result.before),
-            "after": _points(result.after),
+            "before": points(result.before),
+            "after": points(result.after),
             "drop": result.ap_drop,
             "budget": result.spec.tolerances["ap_drop"],
             "persons": result.persons,
@@ -172,171 +133,7 @@ def quantization_facts(result: Quantized) -> dict[str, Any]:
         "figures": {"before": result.before, "after": result.after},
         "layers": {"all": result.layers, "float": result.float_layers},
         "float_blocks": list(result.float_blocks),
-        "tried": [{"float_blocks": n, "ap_points": points} for n, points in result.tried],
+        "tried": [{"float_blocks": n, "ap_points": ap} for n, ap in result.tried],
         "calibration_crops": result.calibration_crops,
         "blocks": [dataclasses.asdict(loss) for loss in result.losses],
     }
-
-
-class _Network:
-    """One checkpoint as graphs with any of its convolutions in 8 bit."""
-
-    def __init__(self, path: Path, settings: QuantizeSettings, say: Say) -> None:
-        self.checkpoint: Checkpoint = read_checkpoint(path)
-        self.spec = checkpoint_spec(self.checkpoint, settings.export, say=say)
-        self.int8_spec = _int8_spec(self.spec, settings.max_ap_drop)
-        self._weights = {name: t.numpy() for name, t in self.checkpoint.state_dict.items()}
-        self._limits: dict[str, float] = {}
-        # Decoding may have a convolution as well (DARK), which is none of the network's.
-        convolutions = [
-            name
-            for name in convolution_inputs(self.build(frozenset()))
-            if f"{name}.weight" in self._weights
-        ]
-        self.layers = len(convolutions)
-        self.blocks = blocks_of(name for name in convolutions if name not in NEVER)
-
-    def calibrate(self, crops_nhwc: NDArray[np.uint8], progress: Progress) -> None:
-        """Measure the range of everything that a convolution reads."""
-        model = self.without_flip(frozenset())
-        self._limits = calibrate(model, crops_nhwc, progress=progress)
-
-    def quantised_without(self, blocks: list[str]) -> frozenset[str]:
-        """All convolutions that may be quantised but those of ``blocks``."""
-        return frozenset(
-            layer
-            for block, layers in self.blocks.items()
-            if block not in blocks
-            for layer in layers
-        )
-
-    def build(self, quantised: frozenset[str]) -> onnx.ModelProto:
-        """The graph with ``quantised`` in 8 bit, the float32 one where there are none."""
-        return self._build(self.int8_spec if quantised else self.spec, quantised)
-
-    def without_flip(self, quantised: frozenset[str]) -> onnx.ModelProto:
-        """The same without flip-test and with a free batch, to measure with."""
-        spec = self.int8_spec if quantised else self.spec
-        plain = dataclasses.replace(
-            spec, flip_test=False, shift_heatmap=False, has_heatmaps=True, static_batch=None
-        )
-        return self._build(plain, quantised)
-
-    def _build(self, spec: ModelSpec, quantised: frozenset[str]) -> onnx.ModelProto:
-        return build_hrnet(
-            spec,
-            self.checkpoint.architecture,
-            self._weights,
-            source=self.checkpoint.path,
-            quantization=Quantization(self._limits, quantised) if quantised else None,
-        )
-
-
-class _Search:
-    """Bisects on the number of blocks that stay float, the worst of ``order`` first."""
-
-    def __init__(
-        self,
-        network: _Network,
-        settings: QuantizeSettings,
-        target: Path,
-        order: list[str],
-        say: Say,
-        bar: ProgressBar,
-    ) -> None:
-        self.order = order
-        self.figures: dict[int, Stats] = {}
-        self._network, self._settings, self._target = network, settings, target
-        self._say, self._bar = say, bar
-        self.engine, self.persons = "", 0
-
-    def run(self) -> int:
-        """The smallest number found that holds the budget; GateError where only all would."""
-        self._say("measuring AP in float32")
-        self.before = self._evaluate(frozenset())
-        if self.before["AP"] is None:
-            problem = "has no labelled person: AP is undefined"
-            raise InputError(self._settings.annotations, problem, "Give other annotations")
-        if self.persons < FEW_PERSONS:
-            self._say(
-                f"AP is of {self.persons} persons only: a part of its changes is chance;"
-                f" {FEW_PERSONS} or more make a budget of tenths of a point meaningful"
-            )
-        count = fewest_kept(len(self.order), self._holds)
-        if count is None:
-            raise self._refused()
-        return count
-
-    def _holds(self, count: int) -> bool:
-        quantised = self._network.quantised_without(self.order[:count])
-        self.figures[count] = self._evaluate(quantised)
-        drop = _drop(self.before, self.figures[count])
-        self._say(f"{count} blocks in float32: {drop:.2f} points of AP lost")
-        return drop <= self._settings.max_ap_drop
-
-    def _evaluate(self, quantised: frozenset[str]) -> Stats:
-        settings = self._settings
-        content = self._network.build(quantised).SerializeToString()
-        with StagedFile(self._target) as staged:
-            staged.path.write_bytes(content)
-            with (
-                load_engine(
-                    staged.path, backend=settings.backend, threads=settings.threads
-                ) as engine,
-                self._bar("persons") as progress,
-            ):
-                self.engine = engine.info.backend
-                result = evaluate(
-                    engine,
-                    settings.annotations,
-                    settings.images,
-                    boxes=settings.boxes,
-                    settings=EvalSettings(limit=settings.limit),
-                    progress=progress,
-                )
-        self.persons = result.counts["persons"]
-        return result.stats
-
-    def _refused(self) -> GateError:
-        best = min(_drop(self.before, stats) for stats in self.figures.values())
-        return GateError(
-            self._target,
-            f"the best of {len(self.figures)} mixtures loses {best:.2f} points of AP,"
-            f" {self._settings.max_ap_drop:g} are allowed",
-            "Nothing was written; allow more with --max-ap-drop, or calibrate on more pictures",
-        )
-
-
-def fewest_kept(blocks: int, holds: Callable[[int], bool]) -> int | None:
-    """The smallest number below ``blocks`` for which the budget holds, by bisection.
-
-    ``holds`` is asked about none first: most networks need no more. It need not be monotonous;
-    the answer always held when it was asked. None where nothing below ``blocks`` did.
-    """
-    low, high = -1, blocks
-    trial = 0
-    while low + 1 < high:
-        if holds(trial):
-            high = trial
-        else:
-            low = trial
-        trial = (low + high) // 2
-    return None if high == blocks else high
-
-
-def _int8_spec(spec: ModelSpec, max_ap_drop: float) -> ModelSpec:
-    tolerances = {
-        "ap_drop": max_ap_drop,
-        "keypoint_p95_cells": INT8_P95_CELLS,
-        "oks_mean": INT8_OKS_MEAN,
-        "decode_px": DECODE_TOLERANCE_PX[spec.decode],
-    }
-    return dataclasses.replace(spec, precision="int8", tolerances=tolerances)
-
-
-def _points(stats: Stats) -> float:
-    return POINTS * (stats["AP"] or 0.0)
-
-
-def _drop(before: Stats, after: Stats) -> float:
-    return _points(before) - _points(after)

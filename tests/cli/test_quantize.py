@@ -121,12 +121,12 @@ def test_a_budget_that_cannot_be_met_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """AP as it is in float32, and ten points less with anything in 8 bit."""
-    from hrnet_deploy.export import quantize
+    from hrnet_deploy.export import mixture, quantize
 
     def evaluated(self: Any, quantised: frozenset[str]) -> dict[str, float]:
         return {"AP": 0.8 if quantised else 0.9}
 
-    monkeypatch.setattr(quantize._Search, "_evaluate", evaluated)
+    monkeypatch.setattr(mixture.Search, "_evaluate", evaluated)
     monkeypatch.setattr(
         quantize, "measure_blocks", lambda blocks, *rest, **more: [_Loss(b) for b in blocks]
     )

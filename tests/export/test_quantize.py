@@ -24,6 +24,7 @@ from hrnet_deploy.export.calibration import (  # noqa: E402
     convolution_inputs,
 )
 from hrnet_deploy.export.crops import seeded_crops  # noqa: E402
+from hrnet_deploy.export.mixture import fewest_kept  # noqa: E402
 from hrnet_deploy.export.model import build_hrnet  # noqa: E402
 from hrnet_deploy.export.parity import compare  # noqa: E402
 from hrnet_deploy.export.quantization import (  # noqa: E402
@@ -32,7 +33,6 @@ from hrnet_deploy.export.quantization import (  # noqa: E402
     Quantization,
     quantize_weight,
 )
-from hrnet_deploy.export.quantize import fewest_kept  # noqa: E402
 from hrnet_deploy.export.sensitivity import blocks_of, measure_blocks  # noqa: E402
 from hrnet_deploy.export.trt_support import trt_problems  # noqa: E402
 
