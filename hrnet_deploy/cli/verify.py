@@ -51,7 +51,8 @@ def command(
     --images, whole pictures of --images, or built-in seeded ones. Exit code 1 where a gate fails.
     """
     if (annotations or boxes) and not images:
-        raise InputError("--annotations", "needs the pictures", "Pass --images as well")
+        option = "--annotations" if annotations else "--boxes"
+        raise InputError(option, "needs the pictures", "Pass --images as well")
     if boxes and not annotations:
         raise InputError(
             "--boxes", "needs the annotation file for the image ids", "Pass --annotations"

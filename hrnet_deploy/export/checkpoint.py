@@ -231,7 +231,7 @@ def _only_tensors(path: Subject, content: Mapping[Any, Any]) -> dict[str, torch.
     tensors = {}
     for name, value in content.items():
         if not isinstance(name, str):
-            problem = f"has a {type(name).__name__} among the names of its weights"
+            problem = f"names a weight by {type(name).__name__}, not by text"
             raise InputError(path, problem, "Save model.state_dict() with torch.save")
         if not isinstance(value, torch.Tensor):
             kind = "a stand-in" if isinstance(value, Inert) else type(value).__name__

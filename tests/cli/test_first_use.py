@@ -123,6 +123,12 @@ def test_advice_can_be_pasted_where_names_have_spaces(tmp_path: Path) -> None:
     assert "next: hrnet-deploy export 'a b/s.pth'" in result.stderr
 
 
+def test_verify_names_the_option_that_was_given(tmp_path: Path) -> None:
+    result = _shell("verify a.onnx b.onnx --boxes b.json", tmp_path)
+    assert result.returncode == 2
+    assert "error: --boxes: needs the pictures. Pass --images as well." in result.stderr
+
+
 def test_the_subject_of_an_error_is_never_lost() -> None:
     assert str(InputError(Path(), "is bad", "Change it")) == ".: is bad. Change it."
     assert str(InputError("", "is bad", "Change it")) == "'': is bad. Change it."
