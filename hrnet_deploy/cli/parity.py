@@ -34,14 +34,15 @@ def _cells(report: ParityReport) -> dict[str, str]:
         "heatmap error, mean": _number(report.heatmap_mean),
         "relative to the peak": _number(report.heatmap_relative),
         "tolerance x max(1, peak)": f"{report.tolerance:g}",
-        "arg-max equal (decisive)": f"{report.argmax_equal} of {report.argmax_decisive}",
+        "arg-max equal where decisive": f"{report.argmax_equal} of {report.argmax_decisive}",
+        "decisive keypoints": f"{report.argmax_decisive} of {report.argmax_total}",
         "keypoints identical": f"{100 * report.identical:.2f} %",
         "keypoint error p50, px": f"{px.p50:.3g}",
         "keypoint error p95, px": f"{px.p95:.3g}",
         "keypoint error max, px": f"{px.max:.3g}",
         "OKS, mean": _number(report.oks_mean, digits=6),
         "OKS, min": _number(report.oks_min, digits=6),
-        "worst": report.worst,
+        "worst": report.worst if px.max > 0 else "none, all equal",
         "gates": "passed" if report.passed else "; ".join(report.failures),
     }
 

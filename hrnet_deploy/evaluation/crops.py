@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,4 +71,14 @@ def _cut(places: list[tuple[Path, NDArray[np.float64] | None]], spec: ModelSpec)
             box_xywh, spec.input_size_wh, padding=spec.box_padding
         )
         crop_into(image, geometry, crops[index : index + 1])
-    return LabelledCrops(crops, tuple(str(path) for path, _ in places))
+    return LabelledCrops(crops, _labels(places))
+
+
+def _labels(places: list[tuple[Path, NDArray[np.float64] | None]]) -> tuple[str, ...]:
+    """The picture, with the number of the person where boxes were given."""
+    counted: Counter[Path] = Counter()
+    labels = []
+    for path, box in places:
+        counted[path] += 1
+        labels.append(str(path) if box is None else f"person {counted[path]} in {path}")
+    return tuple(labels)

@@ -69,9 +69,10 @@ def resolve_model(
     input_size_hw: SizeHW | None = None,
     keypoints: str | None = None,
     recipe: Recipe | None = None,
+    shift_heatmap: bool | None = None,
     allow_unknown: bool = False,
 ) -> ModelChoice:
-    """Settle everything that an export needs beside the weights.
+    """Settle everything that an export needs beside the weights; what is given is taken.
 
     Raises InputError for a recipe of another model, a file that differs from the published one
     (both pass with ``allow_unknown``), a UDP model, a set of another count, an unusable size.
@@ -82,7 +83,8 @@ def resolve_model(
     _refuse_udp(checkpoint, recipe, allow_unknown)
     keypoint_choice, keypoints_from = _keypoints(checkpoint, keypoints, recipe, assumptions)
     size, size_from = _input_size(checkpoint, input_size_hw, recipe, keypoint_choice, assumptions)
-    shift = recipe.shift_heatmap if recipe else stored.shift_heatmap
+    known_shift = recipe.shift_heatmap if recipe else stored.shift_heatmap
+    shift = known_shift if shift_heatmap is None else shift_heatmap
     if shift is None:
         shift = True
         assumptions.append(
