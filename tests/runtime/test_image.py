@@ -262,7 +262,9 @@ def test_the_pixel_limit_is_the_callers(pictures: ModuleType, tmp_path: Path) ->
     file = tmp_path / "a.png"
     file.write_bytes(pictures.encoded(".png"))
     assert read_image(file, max_pixels=64 * 48).shape == (48, 64, 3)
-    with pytest.raises(InputError, match=r"64x48 px: 0\.0031 Mpx exceeds 0\.003 Mpx limit.*--max-pixels"):
+    with pytest.raises(
+        InputError, match=r"64x48 px: 0\.0031 Mpx exceeds 0\.003 Mpx limit.*--max-pixels"
+    ):
         read_image(file, max_pixels=3e3)
 
 
