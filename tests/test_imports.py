@@ -18,6 +18,7 @@ PACKAGE = Path(hrnet_deploy.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LEVELS = {
+    "closing": 0,
     "errors": 0,
     "files": 0,
     "keypoints": 0,

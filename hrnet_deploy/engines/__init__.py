@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
@@ -47,7 +47,7 @@ class EngineOutput:
     heatmaps_nkhw: NDArray[np.float32] | None = None
 
 
-class Engine(ABC):
+class Engine(Closing):
     """A loaded model. ``run`` takes any number of crops; a backend implements ``_infer``.
 
     Not safe for concurrent calls unless the backend says so; several engines in several threads
@@ -95,17 +95,6 @@ class Engine(ABC):
         if not self._closed:
             self._closed = True
             self._release()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check(self, crops_nhwc: NDArray[np.uint8], heatmaps: bool) -> None:
         if self._closed:

@@ -11,12 +11,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.lock import FileLock
 from hrnet_deploy.files import disk_full, is_disk_full
@@ -38,7 +38,7 @@ class FinishedImage:
     keypoints: NDArray[np.float32]
 
 
-class Journal:
+class Journal(Closing):
     """One JSON line for the fingerprint, one for each finished picture.
 
     A context manager that holds a lock, so that two runs never share a journal. ``finished`` are
@@ -108,17 +108,6 @@ class Journal:
         """Close the journal and delete it: its results are written."""
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
-        self.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
         self.close()
 
     def _append(self, line: str) -> None:

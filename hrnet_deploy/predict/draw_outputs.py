@@ -57,11 +57,11 @@ class DrawnOutput(Output):
         self._behind.wait()
         self._finish_video()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         with contextlib.suppress(Exception):  # what went wrong is on its way up already
             self._behind.__exit__(None, None, None)
         if self._video is not None:
-            self._video.abandon()
+            self._video.close()
 
     def _write(self, predicted: Predicted) -> None:
         frame = predicted.frame
@@ -167,7 +167,7 @@ class _VideoFile:
             problem = f"only {frames} of {self._count} frames could be written"
             raise EnvironmentFault(self._path, problem, "Free some space and run again")
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.release()
         self._stack.close()

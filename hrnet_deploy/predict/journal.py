@@ -13,12 +13,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.lock import FileLock
 from hrnet_deploy.files import disk_full, is_disk_full
@@ -38,7 +38,7 @@ class _Group:
     last: int
 
 
-class PredictJournal:
+class PredictJournal(Closing):
     """One JSON line for the fingerprint, one for each frame, in the order of the frames.
 
     A context manager that holds a lock. ``fresh`` starts over. A torn last line is dropped; a
@@ -203,15 +203,7 @@ class PredictJournal:
         poses = Poses(keypoints_px, scores, xyxy, total, self._names)
         return Predicted(frame, boxes, poses, ids, replayed=True)
 
-    def __enter__(self) -> PredictJournal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._stack.close()
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.files import StagedFile
 from hrnet_deploy.predict.frames import Predicted
@@ -28,7 +28,7 @@ PARQUET_ROWS = 4096
 """Persons that are kept in memory before they become a row group."""
 
 
-class Output(ABC):
+class Output(Closing):
     """Something that takes one result after the other; ``finish`` makes it permanent.
 
     A context manager: what was not finished leaves no trace.
@@ -42,19 +42,8 @@ class Output(ABC):
     def finish(self) -> None:
         """Put the complete file in its place."""
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Remove what is not finished."""
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.abandon()
 
 
 class LinesOutput(Output):
@@ -107,7 +96,7 @@ class _FileOutput(Output):
             self._stream.close()
             self._staged.commit()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         self._stack.close()
 
 
@@ -190,7 +179,7 @@ class ParquetFile(Output):
             self._writer.close()
             self._staged.commit()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         self._stack.close()
 
 

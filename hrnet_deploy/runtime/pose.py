@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
@@ -78,7 +78,7 @@ class Poses:
         return poses_html(self)
 
 
-class PoseEstimator:
+class PoseEstimator(Closing):
     """Keypoints of persons in boxes: ``PoseEstimator("w32.onnx")(image_bgr, boxes_xyxy)``.
 
     Takes the path of an engine file, which it closes again, or a loaded engine, which it leaves
@@ -195,17 +195,6 @@ class PoseEstimator:
         """Close the engine if it was loaded here."""
         if self._owns_engine:
             self.engine.close()
-
-    def __enter__(self) -> PoseEstimator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def instance_scores(

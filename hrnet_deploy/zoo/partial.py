@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import EnvironmentFault
 from hrnet_deploy.files import disk_full, is_disk_full, json_text
 
@@ -31,7 +31,7 @@ class Origin:
     total_bytes: int | None
 
 
-class PartialFile:
+class PartialFile(Closing):
     """``NAME.part`` beside the target, held by one process at a time.
 
     ``origin`` is what its bytes belong to, None where there are none or nobody knows. A context
@@ -94,15 +94,7 @@ class PartialFile:
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
-    def __enter__(self) -> PartialFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.close()
         with contextlib.suppress(OSError):
