@@ -15,7 +15,8 @@ from hrnet_deploy.errors import DeployError, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.cli.eval_options import Further
-    from hrnet_deploy.evaluation.doctor import BareNetwork, Explanation
+    from hrnet_deploy.evaluation.case import BareNetwork
+    from hrnet_deploy.evaluation.doctor import Explanation
     from hrnet_deploy.evaluation.run import EvalPlan
     from hrnet_deploy.evaluation.session import EvalJob
     from hrnet_deploy.export.recipes import Recipe
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     """``eval --explain``: the causes, the most likely first."""
-    from hrnet_deploy.evaluation.doctor import DoctorSettings, explain
+    from hrnet_deploy.evaluation.case import DoctorSettings
+    from hrnet_deploy.evaluation.doctor import explain
     from hrnet_deploy.evaluation.run import prepare
     from hrnet_deploy.evaluation.session import check_inputs
 

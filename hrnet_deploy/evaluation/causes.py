@@ -6,8 +6,8 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 
+from hrnet_deploy.evaluation.case import Case
 from hrnet_deploy.evaluation.coco import first_few
-from hrnet_deploy.evaluation.doctor import Case
 from hrnet_deploy.evaluation.findings import Finding, inside, no_time
 from hrnet_deploy.evaluation.heatmaps import (
     Treatment,

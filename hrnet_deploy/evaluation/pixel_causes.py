@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.evaluation.case import Case, truth_plan
 from hrnet_deploy.evaluation.coco import CocoImage
-from hrnet_deploy.evaluation.doctor import Case, truth_plan
 from hrnet_deploy.evaluation.files_seen import read_resized, read_turned
 from hrnet_deploy.evaluation.findings import SMALLEST_EFFECT, Finding, inside, no_time
 from hrnet_deploy.evaluation.heatmaps import RawHeatmaps

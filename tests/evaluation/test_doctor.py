@@ -22,7 +22,8 @@ from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.demo.people import write_dataset
 from hrnet_deploy.engines import load_engine
 from hrnet_deploy.evaluation import pixel_causes
-from hrnet_deploy.evaluation.doctor import DoctorSettings, Explanation, explain
+from hrnet_deploy.evaluation.case import DoctorSettings
+from hrnet_deploy.evaluation.doctor import Explanation, explain
 from hrnet_deploy.evaluation.findings import CAUSES, Finding
 from hrnet_deploy.evaluation.run import prepare
 from hrnet_deploy.evaluation.settings import EvalSettings
