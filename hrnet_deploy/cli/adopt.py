@@ -8,19 +8,27 @@ from pathlib import Path
 
 import click
 
-from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    flip_option,
+    force_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 
 
 @click.command("adopt")
-@click.argument("network", type=click.Path(path_type=Path))
+@click.argument("network", type=FILE)
 @click.option(
     "--recipe",
     metavar="FILE|NAME",
     required=True,
     help="What the network expects and gives (.toml).",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .onnx file to write.")
-@click.option("--flip/--no-flip", default=True, help="Flip-test inside the graph. Default: on.")
+@click.option("-o", "--output", type=FILE, help="The .onnx file to write.")
+@flip_option
 @click.option("--shift/--no-shift", "shift", default=None, help="Default: as the recipe says.")
 @click.option(
     "--decode", type=click.Choice(["quarter", "dark", "none"]), help="Default: as the recipe says."
@@ -28,8 +36,8 @@ from hrnet_deploy.cli.options import print_json, print_table, say
 @click.option("--no-heatmaps", is_flag=True, help="Leave the heatmaps output away.")
 @click.option("--allow-unknown", is_flag=True, help="Accept a file unlike the recipe's sha256.")
 @click.option("--keep-rejected", is_flag=True, help="Keep a file that failed, as .rejected.onnx.")
-@click.option("--force", is_flag=True, help="Replace existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@force_option
+@json_option
 def command(
     network: Path,
     recipe: str,

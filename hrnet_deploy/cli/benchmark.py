@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hrnet_deploy.cli.options import MAX_BATCH, print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    MAX_BATCH,
+    boxes_option,
+    device_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+    threads_option,
+)
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import EnvironmentFault, InputError, InterruptedRun
@@ -17,8 +27,6 @@ from hrnet_deploy.errors import EnvironmentFault, InputError, InterruptedRun
 if TYPE_CHECKING:
     from hrnet_deploy.benchmark.session import BenchmarkJob
     from hrnet_deploy.benchmark.tables import PlainTable
-
-FILE = click.Path(path_type=Path)
 
 
 class Batches(click.ParamType):  # type: ignore[type-arg]
@@ -65,15 +73,11 @@ class Batches(click.ParamType):  # type: ignore[type-arg]
     "--precision", "precisions", multiple=True, type=click.Choice(["exact", "bf16", "fastest"]),
     help="The arithmetic of .onnx files; may be repeated.",
 )  # fmt: skip
-@click.option(
-    "--device",
-    "--devices",
-    help="cpu or cuda[:N], or several: 0,1; an error where an engine would run elsewhere.",
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@device_option
+@threads_option
 @click.option("--images", type=FILE, help="Pictures, to measure the way from files too.")
 @click.option("--annotations", type=FILE, help="COCO keypoints for the boxes of --images.")
-@click.option("--boxes", type=FILE, help="COCO detections for the boxes.")
+@boxes_option
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=32, show_default=True,
     help="How many pictures with persons.",
@@ -86,7 +90,7 @@ class Batches(click.ParamType):  # type: ignore[type-arg]
 @click.option("-o", "--output", type=FILE, help="Result file, which is appended to.")
 @click.option("--plots", type=FILE, help="Write plots (PNG) into this folder.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@json_option
 def command(
     artefacts: tuple[Path, ...],
     compare: bool,

@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hrnet_deploy.cli.options import MAX_BATCH, print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    MAX_BATCH,
+    force_option,
+    json_option,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from hrnet_deploy.export.plan import PlanReport
 
-FILE = click.Path(path_type=Path)
 BATCH = click.IntRange(1, MAX_BATCH)
 
 
@@ -43,8 +50,8 @@ BATCH = click.IntRange(1, MAX_BATCH)
 @click.option("--no-timing-cache", is_flag=True, help="Time every kernel anew, keep nothing.")
 @click.option("--layers", type=FILE, help="Write the report of every layer there (JSON).")
 @click.option("--keep-rejected", is_flag=True, help="Keep a plan that failed, as .rejected.plan.")
-@click.option("--force", is_flag=True, help="Replace existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@force_option
+@json_option
 def command(
     onnx: Path,
     output: Path | None,

@@ -9,26 +9,30 @@ from typing import Any, TypeVar
 import click
 
 from hrnet_deploy.cli import dataset_print as show
-from hrnet_deploy.cli.options import print_json, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    FiniteRange,
+    force_option,
+    json_option,
+    keypoints_option,
+    print_json,
+    say,
+)
 from hrnet_deploy.datasets.rules import IMAGE_DIGITS, RENAME_MODES, RULES
 from hrnet_deploy.errors import EXIT_GATE, InputError
 
-FILE = click.Path(path_type=Path)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _file = click.argument("file", type=FILE)
 _output = click.option("-o", "--output", type=FILE, required=True, help="The file to write.")
 _images = click.option("--images", type=FILE, help="The folder of the pictures.")
-_keypoints = click.option("--keypoints", metavar="NAME", help="The keypoint set, such as coco_17.")
 _area_factor = click.option(
     "--area-factor",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     help="Area in parts of the box, where there is no outline.",
 )
-_force = click.option("--force", is_flag=True, help="Replace existing output.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
 
 @click.group("dataset")
@@ -52,9 +56,9 @@ def _rule_options(function: F) -> F:
 @command.command("check")
 @_file
 @_images
-@_keypoints
+@keypoints_option
 @click.option("--strict", is_flag=True, help="Hints count as problems.")
-@_json
+@json_option
 def check(
     file: Path, images: Path | None, keypoints: str | None, strict: bool, as_json: bool
 ) -> None:
@@ -103,11 +107,11 @@ def check(
     help="Length of the new names.",
 )
 @click.option("--undo", type=FILE, metavar="FILE", help="Take the renaming of this file back.")
-@_keypoints
+@keypoints_option
 @_rule_options
 @click.option(
     "--box-margin",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.1,
     show_default=True,
     help="Room around keypoints in a box made from them, in parts of its longer side.",
@@ -116,8 +120,8 @@ def check(
 @click.option("--drop-broken", is_flag=True, help="Remove what cannot be repaired.")
 @click.option("--drop-missing", is_flag=True, help="Remove images whose picture is not readable.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
-@_force
-@_json
+@force_option
+@json_option
 def clean(
     file: Path | None,
     output: Path | None,
@@ -198,8 +202,8 @@ def clean(
 )
 @_images
 @_area_factor
-@_force
-@_json
+@force_option
+@json_option
 def convert(
     file: Path,
     output: Path | None,
@@ -248,8 +252,8 @@ def convert(
 @command.command("stats")
 @_file
 @click.option("--plots", type=FILE, metavar="FOLDER", help="Draw the tables as PNG files there.")
-@_force
-@_json
+@force_option
+@json_option
 def stats(file: Path, plots: Path | None, force: bool, as_json: bool) -> None:
     """Count persons by size, facing and number on an image, keypoints and box shapes."""
     from hrnet_deploy.datasets import plots as drawing
@@ -288,8 +292,8 @@ def stats(file: Path, plots: Path | None, force: bool, as_json: bool) -> None:
     show_default=True,
     help="What becomes of persons that do not fit, on the images that stay.",
 )
-@_force
-@_json
+@force_option
+@json_option
 def subset(
     file: Path,
     output: Path,
@@ -337,8 +341,8 @@ def subset(
 @click.option("--ratios", default="0.8,0.2", show_default=True, help="The parts, by images.")
 @click.option("--names", metavar="NAMES", help="Of the parts. Default: train,val,test.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one, other parts.")
-@_force
-@_json
+@force_option
+@json_option
 def split(
     file: Path,
     output: Path | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.options import FILE, json_option, print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     default=Path("hrnet-deploy-demo"),
     show_default=True,
     help="The folder for everything that the demo makes.",
@@ -36,7 +36,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
     help="How many pictures of synthetic people to evaluate on.",
 )
 @click.option("--force", is_flag=True, help="Use the folder although it exists.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@json_option
 def command(output: Path, images: int, force: bool, as_json: bool) -> None:
     """Export the small HRNet that comes along, prove it, evaluate it and draw its poses.
 

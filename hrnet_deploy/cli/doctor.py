@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from hrnet_deploy.cli.options import print_json
+from hrnet_deploy.cli.options import json_option, print_json
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@json_option
 def command(as_json: bool) -> None:
     """Say what this machine has: processor, GPU, packages, and what works with them.
 

@@ -10,13 +10,24 @@ import click
 from hrnet_deploy.cli.eval_options import Further, further_options
 from hrnet_deploy.cli.eval_otherwise import evaluated_otherwise
 from hrnet_deploy.cli.gates import failed_gates
-from hrnet_deploy.cli.options import FiniteRange, backend_options, print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    FiniteRange,
+    backend_options,
+    batch_option,
+    boxes_option,
+    device_option,
+    json_option,
+    max_pixels_option,
+    print_json,
+    print_table,
+    say,
+    threads_option,
+)
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
 from hrnet_deploy.cli.signals import again, stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE, InputError, InterruptedRun, printable
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command("eval")
@@ -36,7 +47,7 @@ FILE = click.Path(path_type=Path)
     help="A part of the data as a COCO file. Several make a report.",
 )
 @click.option("--images", type=FILE, help="The folder of its pictures.")
-@click.option("--boxes", type=FILE, help="COCO detections. Default: ground-truth boxes.")
+@boxes_option
 @click.option("-o", "--output", type=FILE, help="Result file. Default: ENGINE.eval.json, here.")
 @click.option("--report", type=FILE, help="Folder of the report. Default: eval-report, if any.")
 @click.option(
@@ -58,7 +69,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--nms-threshold",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=0.9,
     show_default=True,
     help="The OKS above which two persons are one.",
@@ -71,32 +82,16 @@ FILE = click.Path(path_type=Path)
     help="Leave out boxes below it.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first images of the file.")
-@click.option(
-    "--batch",
-    type=click.IntRange(1, 1024),
-    default=32,
-    show_default=True,
-    help="Crops at a time.",
-)
-@click.option(
-    "--device",
-    "--devices",
-    help="cpu or cuda[:N]; several share the work: 0,1. Default: cpu for .onnx, cuda for .plan.",
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@batch_option
+@device_option
+@threads_option
 @backend_options
-@click.option(
-    "--max-pixels",
-    type=click.FloatRange(1),
-    default=200e6,
-    show_default=True,
-    help="Refuse larger pictures.",
-)
+@max_pixels_option
 @click.option("--min-ap", type=FiniteRange(0, 1), help="Exit with 1 if AP is below it.")
 @click.option("--allow-missing", is_flag=True, help="Leave out images that are not there.")
 @click.option("--keep-going", is_flag=True, help="Leave out images that give no pose.")
 @click.option("--fresh", is_flag=True, help="Start over, and replace an earlier result.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@json_option
 @further_options
 def command(
     engine_paths: tuple[Path, ...],

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from hrnet_deploy.cli.options import FILE, FiniteRange
+
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """Refuse NaN and infinity, which every range lets through."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number", ctx, param)
-    return value
 
 
 _OPTIONS = (
@@ -26,14 +20,12 @@ _OPTIONS = (
     ),
     click.option(
         "--expected-ap",
-        type=click.FloatRange(0, 1),
-        callback=_finite,
+        type=FiniteRange(0, 1),
         help="Default: the published one.",
     ),
     click.option(
         "--measured-ap",
-        type=click.FloatRange(0, 1),
-        callback=_finite,
+        type=FiniteRange(0, 1),
         help="Default: of an earlier result.",
     ),
     click.option(
@@ -45,8 +37,7 @@ _OPTIONS = (
     ),
     click.option(
         "--seconds",
-        type=click.FloatRange(1),
-        callback=_finite,
+        type=FiniteRange(1),
         default=120.0,
         show_default=True,
         help="After so long --explain starts no new run.",
@@ -54,7 +45,7 @@ _OPTIONS = (
     click.option("--seed", type=int, default=0, show_default=True, help="Of sample and intervals."),
     click.option(
         "--ladder",
-        type=click.Path(path_type=Path),
+        type=FILE,
         help="A checkpoint (.pth): evaluate every form of it, and the differences.",
     ),
     click.option(
@@ -64,7 +55,7 @@ _OPTIONS = (
     ),
     click.option(
         "--ground-truth",
-        type=click.Path(path_type=Path),
+        type=FILE,
         help="MPII's gt_valid.mat, where the annotations have no head boxes.",
     ),
 )

@@ -8,13 +8,25 @@ from pathlib import Path
 
 import click
 
-from hrnet_deploy.cli.options import MAX_BATCH, InputSize, print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    flip_option,
+    force_option,
+    input_size_option,
+    json_option,
+    keypoints_option,
+    print_json,
+    print_table,
+    recipe_option,
+    say,
+    static_batch_option,
+)
 from hrnet_deploy.errors import InputError
 
 
 @click.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The .onnx file to write.")
+@click.argument("checkpoint", type=FILE)
+@click.option("-o", "--output", type=FILE, help="The .onnx file to write.")
 @click.option(
     "--precision",
     "precisions",
@@ -22,10 +34,10 @@ from hrnet_deploy.errors import InputError
     multiple=True,
     help="Write only this precision; may be given twice. Default: both.",
 )
-@click.option("--input-size", type=InputSize(), help="Height and width of a crop, as 256x192.")
-@click.option("--keypoints", metavar="NAME", help="The keypoint set, such as coco_17.")
-@click.option("--recipe", metavar="FILE|NAME", help="A recipe (.toml), or one of export/.")
-@click.option("--flip/--no-flip", default=True, help="Flip-test inside the graph. Default: on.")
+@input_size_option
+@keypoints_option
+@recipe_option
+@flip_option
 @click.option(
     "--shift/--no-shift",
     "shift",
@@ -37,9 +49,7 @@ from hrnet_deploy.errors import InputError
     type=click.Choice(["quarter", "dark", "none"]),
     help="Sub-pixel rule; none is the plain arg-max. Default: as the recipe says.",
 )
-@click.option(
-    "--batch", type=click.IntRange(1, MAX_BATCH), help="A static batch. Default: dynamic."
-)
+@static_batch_option
 @click.option("--no-heatmaps", is_flag=True, help="Leave the heatmaps output away.")
 @click.option("--allow-unknown", is_flag=True, help="Accept a file unlike the published one.")
 @click.option("--keep-rejected", is_flag=True, help="Keep a file that failed, as .rejected.onnx.")
@@ -49,8 +59,8 @@ from hrnet_deploy.errors import InputError
     default=None,
     help="Build a TensorRT plan of the fp16 file too. Default: where a GPU and TensorRT are.",
 )
-@click.option("--force", is_flag=True, help="Replace existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@force_option
+@json_option
 def command(
     checkpoint: Path,
     output: Path | None,

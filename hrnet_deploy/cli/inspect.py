@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.options import FILE, json_option, print_json, print_table, recipe_option, say
 from hrnet_deploy.errors import printable
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ Row = tuple[str, str]
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--recipe", metavar="FILE|NAME", help="A recipe (.toml), or one of export/.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@click.argument("file", type=FILE)
+@recipe_option
+@json_option
 def command(file: Path, recipe: str | None, as_json: bool) -> None:
     """Say what FILE is: a checkpoint (.pth, .safetensors), an .onnx file or a .plan.
 

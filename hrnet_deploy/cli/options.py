@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_BATCH = 4096
+MAX_THREADS = 1024
+MAX_PIXELS = 200e6
+"""As ``runtime.image.MAX_PIXELS``, which would load OpenCV for a ``--help``."""
+
+FILE = click.Path(path_type=Path)
 
 
 class InputSize(click.ParamType):  # type: ignore[type-arg]
@@ -30,7 +36,7 @@ class InputSize(click.ParamType):  # type: ignore[type-arg]
 
 
 class FiniteRange(click.FloatRange):
-    """A range of numbers without NaN, with which every comparison of a gate would be false."""
+    """A range of numbers without infinity, and without NaN, which no range holds back."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -39,6 +45,46 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number", param, ctx)
         return number
+
+
+boxes_option = click.option(
+    "--boxes", type=FILE, help="COCO detections. Default: ground-truth boxes."
+)
+batch_option = click.option(
+    "--batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Crops at a time."
+)
+device_option = click.option(
+    "--device",
+    "--devices",
+    help="cpu or cuda[:N]; several share the work: 0,1. Default: cpu for .onnx, cuda for .plan.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MAX_THREADS), help="CPU threads. Default: all cores."
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=FiniteRange(1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Refuse larger pictures.",
+)
+input_size_option = click.option(
+    "--input-size", type=InputSize(), help="Height and width of a crop, as 256x192."
+)
+keypoints_option = click.option(
+    "--keypoints", metavar="NAME", help="The keypoint set, such as coco_17."
+)
+recipe_option = click.option(
+    "--recipe", metavar="FILE|NAME", help="A recipe (.toml), or one of export/."
+)
+flip_option = click.option(
+    "--flip/--no-flip", default=True, help="Flip-test inside the graph. Default: on."
+)
+static_batch_option = click.option(
+    "--batch", type=click.IntRange(1, MAX_BATCH), help="A static batch. Default: dynamic."
+)
+force_option = click.option("--force", is_flag=True, help="Replace existing output.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
 
 def backend_options(command: Any) -> Any:

@@ -9,12 +9,22 @@ from pathlib import Path
 
 import click
 
-from hrnet_deploy.cli.options import print_json, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    FiniteRange,
+    backend_options,
+    batch_option,
+    device_option,
+    force_option,
+    max_pixels_option,
+    print_json,
+    say,
+    threads_option,
+)
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE
 
-FILE = click.Path(path_type=Path)
 LISTED = 20
 """Skipped inputs that are named; the others are counted."""
 
@@ -35,7 +45,9 @@ LISTED = 20
     "--detector-device", default="cpu", show_default=True, help="cpu, cuda[:N] or tensorrt[:N]."
 )
 @click.option("--whole-image", is_flag=True, help="Take each picture as one person.")
-@click.option("--score-threshold", type=float, help="Leave out boxes below it. Default: 0, 0.4.")
+@click.option(
+    "--score-threshold", type=FiniteRange(), help="Leave out boxes below it. Default: 0, 0.4."
+)
 @click.option(
     "-o",
     "--output",
@@ -50,7 +62,7 @@ LISTED = 20
 @click.option("--draw-boxes", is_flag=True, help="Draw boxes and scores as well.")
 @click.option(
     "--keypoint-threshold",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.2,
     show_default=True,
     help="Draw keypoints scored as high.",
@@ -62,34 +74,23 @@ LISTED = 20
 )
 @click.option("--recursive", is_flag=True, help="Pictures in subfolders too.")
 @click.option("--every", type=click.IntRange(1), default=1, help="Every so many video frames.")
-@click.option("--start", type=click.FloatRange(0), default=0.0, help="Seconds into the video.")
-@click.option("--duration", type=click.FloatRange(0, min_open=True), help="Seconds of video.")
+@click.option("--start", type=FiniteRange(0), default=0.0, help="Seconds into the video.")
+@click.option("--duration", type=FiniteRange(0, min_open=True), help="Seconds of video.")
 @click.option("--track", is_flag=True, help="Number the persons of a video.")
 @click.option("--smooth", is_flag=True, help="One-Euro smoothing along the tracks.")
 @click.option(
     "--reconnect",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     default=30.0,
     show_default=True,
     help="Seconds to try for a camera or stream that went away.",
 )
-@click.option(
-    "--batch", type=click.IntRange(1, 1024), default=32, show_default=True, help="Crops at a time."
-)
-@click.option(
-    "--device",
-    "--devices",
-    help="cpu or cuda[:N]; several share the work: 0,1. Default: as the engine's kind.",
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
-@click.option(
-    "--max-pixels",
-    type=click.FloatRange(1),
-    default=200e6,
-    show_default=True,
-    help="Refuse larger pictures.",
-)
-@click.option("--force", is_flag=True, help="Replace existing output.")
+@batch_option
+@device_option
+@threads_option
+@backend_options
+@max_pixels_option
+@force_option
 @click.option("--fresh", is_flag=True, help="Start over, and replace earlier output.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON (not the poses).")
 def command(
@@ -120,6 +121,8 @@ def command(
     batch: int,
     device: str | None,
     threads: int | None,
+    backend: str | None,
+    precision: str,
     max_pixels: float,
     force: bool,
     fresh: bool,
@@ -162,6 +165,8 @@ def command(
         batch_size=batch,
         device=device,
         threads=threads,
+        backend=backend,
+        precision=precision,
         max_pixels=max_pixels,
         force=force,
         fresh=fresh,

@@ -8,14 +8,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hrnet_deploy.cli.options import MAX_BATCH, InputSize, print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    FiniteRange,
+    boxes_option,
+    flip_option,
+    force_option,
+    input_size_option,
+    json_option,
+    keypoints_option,
+    print_json,
+    print_table,
+    recipe_option,
+    say,
+    static_batch_option,
+    threads_option,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from hrnet_deploy.export.quantize import Quantized
 
-FILE = click.Path(path_type=Path)
 BLOCKS_SHOWN = 10
 FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 
@@ -25,10 +39,10 @@ FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 @click.option("-o", "--output", type=FILE, help="The .onnx file. Default: w32.int8.onnx.")
 @click.option("--images", type=FILE, required=True, help="The folder of the pictures.")
 @click.option("--annotations", type=FILE, required=True, help="COCO keypoints file (.json).")
-@click.option("--boxes", type=FILE, help="COCO detections. Default: ground-truth boxes.")
+@boxes_option
 @click.option(
     "--max-ap-drop",
-    type=click.FloatRange(0, 100),
+    type=FiniteRange(0, 100),
     default=0.3,
     show_default=True,
     help="Points of AP that may be lost.",
@@ -48,13 +62,11 @@ FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
     help="Persons that rank the blocks.",
 )
 @click.option("--limit", type=click.IntRange(1), help="AP on the first images of the file only.")
-@click.option("--input-size", type=InputSize(), help="Height and width of a crop, as 256x192.")
-@click.option("--keypoints", metavar="NAME", help="The keypoint set, such as coco_17.")
-@click.option("--recipe", metavar="FILE|NAME", help="A recipe (.toml), or one of export/.")
-@click.option("--flip/--no-flip", default=True, help="Flip-test inside the graph. Default: on.")
-@click.option(
-    "--batch", type=click.IntRange(1, MAX_BATCH), help="A static batch. Default: dynamic."
-)
+@input_size_option
+@keypoints_option
+@recipe_option
+@flip_option
+@static_batch_option
 @click.option("--allow-unknown", is_flag=True, help="Accept a file unlike the published one.")
 @click.option(
     "--backend",
@@ -63,9 +75,9 @@ FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
     show_default=True,
     help="What measures AP; auto: the fastest there is.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
-@click.option("--force", is_flag=True, help="Replace existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@threads_option
+@force_option
+@json_option
 def command(
     checkpoint: Path,
     output: Path | None,

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    backend_options,
+    boxes_option,
+    device_option,
+    print_json,
+    print_table,
+    say,
+    threads_option,
+)
 from hrnet_deploy.errors import EXIT_GATE, InputError
 
 if TYPE_CHECKING:
@@ -19,19 +28,18 @@ DEFAULT_CROPS = 32
 
 
 @click.command("verify")
-@click.argument("reference", type=click.Path(path_type=Path))
-@click.argument("candidate", type=click.Path(path_type=Path))
-@click.option("--images", type=click.Path(path_type=Path), help="A picture or a folder of them.")
-@click.option(
-    "--annotations", type=click.Path(path_type=Path), help="COCO keypoints for the boxes."
-)
-@click.option("--boxes", type=click.Path(path_type=Path), help="COCO detections for the boxes.")
+@click.argument("reference", type=FILE)
+@click.argument("candidate", type=FILE)
+@click.option("--images", type=FILE, help="A picture or a folder of them.")
+@click.option("--annotations", type=FILE, help="COCO keypoints for the boxes.")
+@boxes_option
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=DEFAULT_CROPS, show_default=True,
     help="How many crops to compare.",
 )  # fmt: skip
-@click.option("--device", help="cpu or cuda[:N]. Default: cuda for .plan, cpu for the rest.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of an engine.")
+@device_option
+@threads_option
+@backend_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     reference: Path,
@@ -42,13 +50,17 @@ def command(
     limit: int,
     device: str | None,
     threads: int | None,
+    backend: str | None,
+    precision: str,
     as_json: bool,
 ) -> int:
     """Compare the poses of CANDIDATE with those of REFERENCE.
 
     Each is a checkpoint (.pth, .safetensors), an engine (.onnx, .plan) or, beside an adopted
     engine, the foreign .onnx it came from. The crops are the persons of --annotations in
-    --images, whole pictures of --images, or built-in seeded ones. Exit code 1 where a gate fails.
+    --images, whole pictures of --images, or built-in seeded ones. --backend and --precision are
+    those of CANDIDATE, so that an engine can be compared with itself run in another way. Exit
+    code 1 where a gate fails.
     """
     if (annotations or boxes) and not images:
         option = "--annotations" if annotations else "--boxes"
@@ -58,9 +70,10 @@ def command(
             "--boxes", "needs the annotation file for the image ids", "Pass --annotations"
         )
     from hrnet_deploy.export.parity import check_comparable, compare
-    from hrnet_deploy.export.verify import Device, open_pair
+    from hrnet_deploy.export.verify import Means, open_pair
 
-    with open_pair(reference, candidate, Device(device, threads), say=say) as (first, second):
+    means = Means(device, threads, backend, precision)
+    with open_pair(reference, candidate, means, say=say) as (first, second):
         check_comparable(first, second)
         crops = _crops(images, annotations, boxes, limit, second.spec)
         report = compare(first, second, crops.crops_nhwc, labels=crops.pictures)

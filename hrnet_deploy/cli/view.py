@@ -7,10 +7,15 @@ from pathlib import Path
 
 import click
 
-from hrnet_deploy.cli.options import backend_options, say
+from hrnet_deploy.cli.options import (
+    FILE,
+    backend_options,
+    device_option,
+    max_pixels_option,
+    say,
+    threads_option,
+)
 from hrnet_deploy.errors import InterruptedRun, require
-
-FILE = click.Path(path_type=Path)
 
 
 @click.command("view")
@@ -29,16 +34,10 @@ FILE = click.Path(path_type=Path)
     help="The port on 127.0.0.1. Default: any free one.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
-@click.option("--device", help="cpu or cuda[:N]. Default: cpu for .onnx, cuda for .plan.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads. Default: all cores.")
+@device_option
+@threads_option
 @backend_options
-@click.option(
-    "--max-pixels",
-    type=click.FloatRange(1),
-    default=200e6,
-    show_default=True,
-    help="Refuse larger pictures.",
-)
+@max_pixels_option
 def command(
     engine_paths: tuple[Path, ...],
     port: int,

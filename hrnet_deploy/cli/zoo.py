@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hrnet_deploy.cli.options import print_json, print_table, say
+from hrnet_deploy.cli.options import FILE, force_option, json_option, print_json, print_table, say
 from hrnet_deploy.cli.signals import again
 from hrnet_deploy.errors import InterruptedRun, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.zoo.entries import ZooEntry
 
-FILE = click.Path(path_type=Path)
 MEGABYTE = 1_000_000
 
 
@@ -24,7 +23,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@json_option
 def list_entries(as_json: bool) -> None:
     """List what there is: name, licence, published figure, source, and whether its hash is known.
 
@@ -60,8 +59,8 @@ def _source(item: ZooEntry) -> str:
 @command.command("get")
 @click.argument("name")
 @click.option("-o", "--output", type=FILE, help="File or folder. Default: its own name, here.")
-@click.option("--force", is_flag=True, help="Replace existing output.")
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@force_option
+@json_option
 def get(name: str, output: Path | None, force: bool, as_json: bool) -> None:
     """Download NAME, whole or not at all, and print its sha256.
 

@@ -177,8 +177,8 @@ def load_engine(
     or "0,1", share the work, each in a process of its own. ``threads`` are the CPU threads,
     None for one per physical core. ``backend`` is "onnxruntime", "openvino" or "tensorrt", "auto"
     for the fastest that is there, None for the one that exports are proven on. ``precision`` is
-    "exact" (the file's own), "bf16", or "fastest" (bf16 where the processor computes it); ``say``
-    is told what was chosen and why.
+    "exact" (the file's own), "bf16", or "fastest" (bf16 where the processor computes it). Where
+    one of the two is given, ``say`` is told what was chosen and why.
     """
     suffix = Path(path).suffix.lower()
     if suffix in (".pth", ".pt", ".safetensors"):
@@ -190,20 +190,21 @@ def load_engine(
     from hrnet_deploy.engines.signature import read_engine_file
 
     file = check_input_file(path, what="plan" if suffix == ".plan" else "file")
+    asked = backend is not None or precision != "exact"
+    devices: tuple[str, ...] = ()
     if device is not None and ("," in device or device.isdecimal()):
         from hrnet_deploy.engines.pool import load_pool, parse_devices
 
         devices = parse_devices(device)
-        if len(devices) > 1:
-            options = {"backend": backend, "precision": precision}
-            return load_pool(file, devices, threads=threads, **options)
         device = devices[0]
     typed = "fp32"
-    if suffix == ".onnx" and (backend is not None or precision != "exact"):
+    if suffix == ".onnx" and asked:
         typed = read_engine_file(file)[1].precision
     choice = choose(file, device=device, backend=backend, precision=precision, file_precision=typed)
-    if say is not None:
+    if say is not None and asked:
         say(f"{path}: {choice.reason}")
+    if len(devices) > 1:
+        return load_pool(file, devices, threads=threads, backend=backend, precision=precision)
     if choice.backend == "tensorrt":
         from hrnet_deploy.engines.tensorrt import load_plan_engine
 

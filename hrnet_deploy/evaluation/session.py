@@ -42,14 +42,13 @@ class EvalJob:
 
     def open_engine(self, say: Talk | None = None) -> Engine:
         """The loaded engine; ``say`` is told what runs it where a choice was asked for."""
-        chosen = self.backend is not None or self.precision != "exact"
         return load_engine(
             self.engine,
             device=self.device,
             threads=self.threads,
             backend=self.backend,
             precision=self.precision,
-            say=say if chosen else None,
+            say=say,
         )
 
     @property

@@ -22,19 +22,34 @@ ENGINES = (".onnx", ".plan")
 
 
 @dataclass(frozen=True)
-class Device:
-    """Where engines run; checkpoints run on the CPU or on the same CUDA device.
+class Means:
+    """What runs the two artefacts.
 
-    With None each runs where it is at home: plans on the first GPU, the rest on the CPU.
+    ``device`` None: each where it is at home, plans on the first GPU, the rest on the CPU. A
+    checkpoint runs on the CPU or on one CUDA device. ``backend`` and ``precision`` are those of
+    the candidate: the reference runs on what exports are proven on.
     """
 
-    name: str | None = None
+    device: str | None = None
     threads: int | None = None
+    backend: str | None = None
+    precision: str = "exact"
+
+    @property
+    def of_reference(self) -> Means:
+        return Means(self.device, self.threads)
+
+    @property
+    def asked(self) -> str | None:
+        """The option that names a backend or a precision; None where there is none."""
+        if self.backend is not None:
+            return "--backend"
+        return None if self.precision == "exact" else "--precision"
 
 
 @contextmanager
 def open_pair(
-    reference: Path, candidate: Path, device: Device, *, say: Say
+    reference: Path, candidate: Path, means: Means, *, say: Say
 ) -> Iterator[tuple[Engine, Engine]]:
     """Both artefacts as engines that do the same thing.
 
@@ -46,8 +61,8 @@ def open_pair(
     spec = specs[0] if specs else _assumed_spec(paths[0], say)
     engines: list[Engine] = []
     try:
-        for path in paths:
-            engines.append(_open(path, spec, device, say))
+        for path, own in zip(paths, (means.of_reference, means), strict=True):
+            engines.append(_open(path, spec, own, say))
         yield engines[0], engines[1]
     finally:
         for engine in engines:
@@ -76,21 +91,30 @@ def _assumed_spec(path: Path, say: Say) -> ModelSpec:
     return checkpoint_spec(read_checkpoint(path), ExportSettings(), say=say)
 
 
-def _open(path: Path, spec: ModelSpec, device: Device, say: Say) -> Engine:
-    if path.suffix.lower() not in ENGINES:
-        checkpoint = read_checkpoint(path)
-        for line in checkpoint.notes:
-            say(f"{path}: {line}")
-        if spec.source_sha256 != checkpoint.sha256:
-            say(f"{path}: is not the file that the other one was exported from (another sha256)")
-        if len(spec.keypoint_names) != checkpoint.architecture.joints:
-            raise InputError(
-                path,
-                f"has {checkpoint.architecture.joints} keypoints, the other one {spec.joints}",
-                "Compare artefacts of one model",
-            )
-        own = dataclasses.replace(spec, source_sha256=checkpoint.sha256)
-        return reference_engine(checkpoint, own, device=device.name or "cpu")
-    if _carried_spec(path) is None:
+def _open(path: Path, spec: ModelSpec, means: Means, say: Say) -> Engine:
+    is_checkpoint = path.suffix.lower() not in ENGINES
+    if is_checkpoint or _carried_spec(path) is None:
+        if means.asked is not None:
+            kind = "a checkpoint" if is_checkpoint else "not one of our engines"
+            fix = "Leave it out, or give the engine as the second file"
+            raise InputError(means.asked, f"is given, but {path} is {kind}", fix)
+        if is_checkpoint:
+            return _open_checkpoint(path, spec, means, say)
         return ForeignEngine(read_foreign(path), spec)
-    return load_engine(path, device=device.name, threads=device.threads)
+    return load_engine(path, **dataclasses.asdict(means), say=say)
+
+
+def _open_checkpoint(path: Path, spec: ModelSpec, means: Means, say: Say) -> Engine:
+    checkpoint = read_checkpoint(path)
+    for line in checkpoint.notes:
+        say(f"{path}: {line}")
+    if spec.source_sha256 != checkpoint.sha256:
+        say(f"{path}: is not the file that the other one was exported from (another sha256)")
+    if len(spec.keypoint_names) != checkpoint.architecture.joints:
+        raise InputError(
+            path,
+            f"has {checkpoint.architecture.joints} keypoints, the other one {spec.joints}",
+            "Compare artefacts of one model",
+        )
+    own = dataclasses.replace(spec, source_sha256=checkpoint.sha256)
+    return reference_engine(checkpoint, own, device=means.device or "cpu")

@@ -82,6 +82,8 @@ class PredictJob:
     batch_size: int = 32
     device: str | None = None
     threads: int | None = None
+    backend: str | None = None
+    precision: str = "exact"
     max_pixels: float = MAX_PIXELS
     force: bool = False
     fresh: bool = False
@@ -124,7 +126,7 @@ def predict_to_files(
     def note(line: str) -> None:
         summary.notes.append(line)
 
-    with load_engine(job.engine, device=job.device, threads=job.threads) as engine:
+    with _engine(job, say) as engine:
         boxes_of = _boxes_of(job, sources, note)
         with contextlib.ExitStack() as stack:
             journal = _journal(job, engine, sources, boxes_of, stack)
@@ -340,6 +342,17 @@ def _check_outputs(job: PredictJob, sources: Sources) -> None:
             raise InputError(path, "is given twice", "Give each output a name of its own")
 
 
+def _engine(job: PredictJob, say: Talk) -> Engine:
+    return load_engine(
+        job.engine,
+        device=job.device,
+        threads=job.threads,
+        backend=job.backend,
+        precision=job.precision,
+        say=say,
+    )
+
+
 def _journal_path(output: Path) -> Path:
     return output.with_name(output.name + ".journal")
 
@@ -417,6 +430,8 @@ def _journal(
     fingerprint: dict[str, Any] = {
         "version": __version__,
         "engine": engine.info.sha256,
+        "backend": engine.info.backend,
+        "precision": engine.info.precision,
         "boxes": [sha256_file(p) if p is not None and p.is_file() else str(p) for p in persons],
         "boxes_format": job.boxes_format,
         "score_threshold": job.score_threshold,

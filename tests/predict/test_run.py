@@ -284,6 +284,16 @@ def test_the_journal_of_other_options_is_refused(
     assert output.exists()
 
 
+def test_the_journal_of_another_backend_is_refused(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    options: dict[str, Any] = {"whole_image": True, "outputs": (tmp_path / "out.jsonl",)}
+    run(tiny_onnx, world.images, **options, stop=stopping_after(1))
+    with pytest.raises(InputError, match="unfinished run with another backend"):
+        run(tiny_onnx, world.images, **options, backend="openvino")
+
+
 def test_exif_follows_what_the_boxes_refer_to(tiny_onnx: Path, tmp_path: Path) -> None:
     from tests.predict.test_orientation import tiff, with_exif
 
