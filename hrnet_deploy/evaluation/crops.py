@@ -13,9 +13,9 @@ from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.evaluation.boxes import ground_truth_boxes, read_boxes
 from hrnet_deploy.evaluation.coco import read_annotations
 from hrnet_deploy.evaluation.pictures import find_pictures
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.pose import crop_into
 from hrnet_deploy.spec import ModelSpec
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

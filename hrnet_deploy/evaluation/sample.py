@@ -19,9 +19,9 @@ from hrnet_deploy.evaluation.oks import person_scores, suppress
 from hrnet_deploy.evaluation.resample import Matches, matches_of
 from hrnet_deploy.evaluation.run import EvalPlan
 from hrnet_deploy.evaluation.settings import EvalSettings
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.pose import crop_into
 
 Read = Callable[[CocoImage, Path], NDArray[np.uint8]]
 Cut = Callable[[NDArray[np.uint8], CropGeometry, NDArray[np.uint8]], None]

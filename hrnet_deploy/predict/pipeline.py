@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hrnet_deploy.engines import Engine, NonFiniteOutput
+from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
 from hrnet_deploy.errors import DeployError, InputError
 from hrnet_deploy.predict.frames import Boxes, Frame, Predicted, no_boxes
+from hrnet_deploy.runtime.crops import run_persons
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import Poses, crop_into, instance_scores
+from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 FRAMES_AT_ONCE = 32
 BYTES_AT_ONCE = 200 << 20
@@ -94,7 +92,7 @@ class Pipeline:
             return self._poses([work])[0]
         except NonFiniteOutput as fault:
             error = NonFiniteOutput(work.frame.source, fault.indices, len(work.boxes))
-            return self._predicted(_Work(work.frame, no_boxes(), error), None, None, None)
+            return self._poses([_Work(work.frame, no_boxes(), error)])[0]
 
     def _poses(self, chunk: Sequence[_Work]) -> list[Predicted]:
         spec = self._engine.spec
@@ -104,61 +102,28 @@ class Pipeline:
             )
             for work in chunk
         ]
-        keypoints = [np.zeros((0, spec.joints, 2), np.float32)]
-        scores = [np.zeros((0, spec.joints), np.float32)]
-        maps = [np.zeros((0, spec.joints, *spec.heatmap_size_hw), np.float32)]
-        for crops in self._batches(chunk, geometries):
-            output = self._engine.run(crops, heatmaps=self._heatmaps)
-            keypoints.append(output.keypoints_heatmap)
-            scores.append(output.scores)
-            if output.heatmaps_nkhw is not None:
-                maps.append(output.heatmaps_nkhw)
-        all_keypoints, all_scores = np.concatenate(keypoints), np.concatenate(scores)
-        all_maps = np.concatenate(maps) if self._heatmaps else None
-        results, start = [], 0
-        for work, geometry in zip(chunk, geometries, strict=True):
-            own = slice(start, start := start + len(geometry))
-            keypoints_px = geometry.to_image(all_keypoints[own], spec.heatmap_size_wh)
-            own_maps = None if all_maps is None else all_maps[own]
-            results.append(self._predicted(work, keypoints_px, all_scores[own], own_maps))
-        return results
+        outputs = run_persons(
+            self._engine,
+            [work.frame.image_bgr for work in chunk],
+            geometries,
+            batch_size=self._batch_size,
+            heatmaps=self._heatmaps,
+        )
+        return [
+            self._predicted(work, geometry, output)
+            for work, geometry, output in zip(chunk, geometries, outputs, strict=True)
+        ]
 
-    def _batches(
-        self, chunk: Sequence[_Work], geometries: Sequence[CropGeometry]
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Full batches of crops over all frames, all in the same buffer."""
-        total = sum(map(len, geometries))
-        size = min(self._batch_size, total)
-        buffer = np.empty((size, *self._engine.spec.input_size_hw, 3), np.uint8)
-        filled = 0
-        for work, geometry in zip(chunk, geometries, strict=True):
-            done = 0
-            while done < len(geometry):
-                count = min(size - filled, len(geometry) - done)
-                if work.frame.image_bgr is not None:
-                    part = buffer[filled : filled + count]
-                    crop_into(work.frame.image_bgr, geometry[done : done + count], part)
-                done, filled = done + count, filled + count
-                if filled == size:
-                    yield buffer
-                    filled = 0
-        if filled:
-            yield buffer[:filled]
-
-    def _predicted(
-        self,
-        work: _Work,
-        keypoints_px: NDArray[np.float32] | None,
-        scores: NDArray[np.float32] | None,
-        heatmaps_nkhw: NDArray[np.float32] | None,
-    ) -> Predicted:
+    def _predicted(self, work: _Work, geometry: CropGeometry, output: EngineOutput) -> Predicted:
         if work.done is not None:
             return work.done
-        spec = self._engine.spec
-        if keypoints_px is None or scores is None:
-            keypoints_px = np.zeros((0, spec.joints, 2), np.float32)
-            scores = np.zeros((0, spec.joints), np.float32)
-        boxes = work.boxes
-        total = instance_scores(scores, boxes.scores)
-        poses = Poses(keypoints_px, scores, boxes.xyxy, total, spec.keypoint_names, spec.skeleton)
-        return Predicted(work.frame, boxes, poses, boxes.ids, heatmaps_nkhw, work.error)
+        spec, boxes = self._engine.spec, work.boxes
+        poses = Poses(
+            geometry.to_image(output.keypoints_heatmap, spec.heatmap_size_wh),
+            output.scores,
+            boxes.xyxy,
+            instance_scores(output.scores, boxes.scores),
+            spec.keypoint_names,
+            spec.skeleton,
+        )
+        return Predicted(work.frame, boxes, poses, boxes.ids, output.heatmaps_nkhw, work.error)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -14,13 +13,11 @@ from hrnet_deploy.closing import Closing
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
-from hrnet_deploy.runtime.geometry import UNIT_PX, CropGeometry
+from hrnet_deploy.runtime.crops import run_persons
+from hrnet_deploy.runtime.geometry import CropGeometry
 
 KEYPOINT_THRESHOLD = 0.2
 """Keypoints scored lower do not count for a person's score (official HRNet, ``in_vis_thre``)."""
-
-FIXED_POINT_REACH = 2**20
-"""``cv2.warpAffine`` counts in 1/1024 px in 32 bits; half of their range is kept as a margin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,58 +135,18 @@ class PoseEstimator(Closing):
             CropGeometry.from_boxes_xyxy(b, spec.input_size_wh, padding=spec.box_padding)
             for b in boxes
         ]
-        keypoints = [np.zeros((0, spec.joints, 2), np.float32)]
-        scores = [np.zeros((0, spec.joints), np.float32)]
-        for crops in self._batches(images, geometries):
-            output = self.engine.run(crops)
-            keypoints.append(output.keypoints_heatmap)
-            scores.append(output.scores)
-        return self._split(np.concatenate(keypoints), np.concatenate(scores), boxes, geometries)
-
-    def _batches(
-        self, images: list[NDArray[np.uint8]], geometries: list[CropGeometry]
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Full batches of crops (n, h, w, 3) over all pictures, all in the same buffer."""
-        total = sum(len(geometry) for geometry in geometries)
-        size = min(self.batch_size, total)
-        buffer = np.empty((size, *self.engine.spec.input_size_hw, 3), np.uint8)
-        filled = 0
-        for image, geometry in zip(images, geometries, strict=True):
-            done = 0
-            while done < len(geometry):
-                count = min(size - filled, len(geometry) - done)
-                crop_into(image, geometry[done : done + count], buffer[filled : filled + count])
-                done, filled = done + count, filled + count
-                if filled == size:
-                    yield buffer
-                    filled = 0
-        if filled:
-            yield buffer[:filled]
-
-    def _split(
-        self,
-        keypoints: NDArray[np.float32],
-        scores: NDArray[np.float32],
-        boxes: list[NDArray[np.float64]],
-        geometries: list[CropGeometry],
-    ) -> list[Poses]:
-        """Results of all persons in a row, cut at the pictures and moved into their pixels."""
-        spec = self.engine.spec
-        poses, start = [], 0
-        for boxes_xyxy, geometry in zip(boxes, geometries, strict=True):
-            own = slice(start, start + len(geometry))
-            start += len(geometry)
-            poses.append(
-                Poses(
-                    geometry.to_image(keypoints[own], spec.heatmap_size_wh),
-                    scores[own],
-                    boxes_xyxy,
-                    instance_scores(scores[own]),
-                    spec.keypoint_names,
-                    spec.skeleton,
-                )
+        outputs = run_persons(self.engine, images, geometries, batch_size=self.batch_size)
+        return [
+            Poses(
+                geometry.to_image(output.keypoints_heatmap, spec.heatmap_size_wh),
+                output.scores,
+                boxes_xyxy,
+                instance_scores(output.scores),
+                spec.keypoint_names,
+                spec.skeleton,
             )
-        return poses
+            for boxes_xyxy, geometry, output in zip(boxes, geometries, outputs, strict=True)
+        ]
 
     def close(self) -> None:
         """Close the engine if it was loaded here."""
@@ -209,38 +166,3 @@ def instance_scores(
     mean = total / np.maximum(counted.sum(axis=1), 1)
     product: NDArray[np.float32] = (mean * np.asarray(box_scores)).astype(np.float32)
     return product
-
-
-def crop_into(
-    image_bgr: NDArray[np.uint8], geometry: CropGeometry, crops_nhwc: NDArray[np.uint8]
-) -> None:
-    """Cut the crops of ``geometry`` into ``crops_nhwc`` (N, h, w, 3) uint8, C-contiguous.
-
-    Bilinear, black outside of the picture, grey levels as in the official evaluation.
-    """
-    if not crops_nhwc.flags.c_contiguous:  # OpenCV would write into a copy of its own
-        raise InputError("crops_nhwc", "is not contiguous", "Give a batch in memory order")
-    height, width = image_bgr.shape[:2]
-    outside = out_of_reach(geometry, (width, height))
-    for affine, crop, empty in zip(geometry.image_to_input, crops_nhwc, outside, strict=True):
-        if empty:
-            crop[...] = 0
-        else:
-            cv2.warpAffine(
-                image_bgr, affine, geometry.input_size_wh, dst=crop, flags=cv2.INTER_LINEAR
-            )
-
-
-def out_of_reach(geometry: CropGeometry, image_size_wh: tuple[int, int]) -> NDArray[np.bool_]:
-    """Crops (N,) wholly outside of the picture and so far away that OpenCV would miscount.
-
-    Nearer ones are left to OpenCV, which fills them with black, and boxes without extent too,
-    whose crops have the colour of the first pixel: both as in the official evaluation.
-    """
-    half = np.abs(geometry.scale) * np.float32(UNIT_PX / 2)
-    if (np.abs(geometry.center) + half).max(initial=0) < FIXED_POINT_REACH:
-        return np.zeros(len(geometry), np.bool_)
-    low, high = geometry.center - half, geometry.center + half
-    away: NDArray[np.bool_] = np.any((high < 0) | (low > np.asarray(image_size_wh)), axis=1)
-    extended: NDArray[np.bool_] = np.any(geometry.scale != 0, axis=1)
-    return away & extended

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import DeployError, InputError
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.pose import crop_into
 
 BATCHES_AHEAD = 3
 """Batches that are being filled or wait for the engine; each is ``batch_size`` crops of memory."""

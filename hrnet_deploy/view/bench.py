@@ -19,9 +19,10 @@ from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.predict.orientation import exif_orientation, turned
 from hrnet_deploy.runtime.checks import checked_boxes
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import MAX_PIXELS, decode_image
-from hrnet_deploy.runtime.pose import crop_into, instance_scores
+from hrnet_deploy.runtime.pose import instance_scores
 
 MAX_PERSONS = 64
 KEPT_PICTURES = 4

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import crop_into
 
 SIZES_WH = {"256x192": (192, 256), "384x288": (288, 384), "256x256": (256, 256)}
 NETWORKS = {

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from hrnet_deploy import PoseEstimator, load_engine
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput, NonFiniteOutput
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import crop_into, instance_scores
+from hrnet_deploy.runtime.pose import instance_scores
 
 
 class CountingEngine(Engine):

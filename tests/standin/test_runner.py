@@ -28,8 +28,9 @@ from hrnet_deploy.engines.tensorrt import TensorRTEngine, load_plan_engine
 from hrnet_deploy.engines.trt_slot import buckets
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import PoseEstimator, crop_into
+from hrnet_deploy.runtime.pose import PoseEstimator
 from tests.tiny import write_tiny_onnx
 
 MAX_BATCH = 12
