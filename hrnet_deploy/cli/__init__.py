@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -50,8 +51,32 @@ MAX_PIXELS_BEFORE_CV2 = str(1 << 30)
 """OpenCV's own limit on decoded pictures; ours (``--max-pixels``) is checked from the header."""
 
 
+class _ReaderLeft(Exception):
+    """Whoever read our stdout has gone away: no error, but there is nothing left to do."""
+
+
+@contextlib.contextmanager
+def _noticing_the_reader() -> Iterator[None]:
+    """Within, a broken pipe becomes ``_ReaderLeft``: click and rich make exit code 1 of it."""
+    try:
+        yield
+    except (OSError, SystemExit) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError) or cause.errno != errno.EPIPE:
+            raise
+        raise _ReaderLeft from error
+
+
 class _LazyGroup(click.Group):
     """A click group that imports ``hrnet_deploy.cli.<name>`` when the command is used."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _noticing_the_reader():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _noticing_the_reader():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -107,29 +132,20 @@ def _run(words: list[str]) -> int:
         return EXIT_INPUT
     StopRequest.last = None
     try:
-        with stop_on_signal():
+        with stop_on_signal(), _noticing_the_reader():
             result = _group.main(args=words, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except BrokenPipeError:
+    except _ReaderLeft:
         _silence_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - whatever is left ends as one line or as our bug
-        if isinstance(error, OSError) and error.errno == errno.EPIPE:
-            _silence_stdout()
-            return 0
         if debug and not isinstance(error, click.exceptions.Exit):
             traceback.print_exc()
         ours = (DeployError, click.ClickException, click.exceptions.Exit)
         if StopRequest.last is not None and not isinstance(error, ours):
             error = interrupted(StopRequest.last)
         return _report(error, as_json=as_json)
-    except SystemExit as stop:
-        # Click itself turns the reader's going away into exit code 1.
-        if isinstance(stop.__context__, OSError) and stop.__context__.errno == errno.EPIPE:
-            _silence_stdout()
-            return 0
-        raise
     except KeyboardInterrupt:
         return EXIT_SIGINT
 

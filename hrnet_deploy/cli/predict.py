@@ -199,13 +199,8 @@ def command(
 
 
 def _emit(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has enough; click would make an exit code of 1 of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise click.exceptions.Exit(0) from None
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _stdin_lines() -> Iterator[str]:
