@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -206,11 +205,13 @@ def test_verify_refuses_other_promises(cli: Cli, checkpoint: Path, tmp_path: Pat
 
 
 def test_interrupted_export_leaves_nothing(checkpoint: Path) -> None:
-    """SIGTERM while PyTorch is being imported or later: 143, one line, no file."""
+    """SIGTERM while the first file is being proven: 143, one line, no file."""
     started = subprocess.Popen(
         [*COMMAND, "export", str(checkpoint), *SIZE], stderr=subprocess.PIPE, text=True
     )
-    time.sleep(1.5)
+    assert started.stderr is not None
+    while "proving" not in started.stderr.readline():
+        assert started.poll() is None
     started.send_signal(signal.SIGTERM)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 143, err
