@@ -9,8 +9,9 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.foreign import ForeignEngine, ForeignNetwork, read_foreign
 from hrnet_deploy.export.model import build_model
+from hrnet_deploy.export.promise import Source, promised_spec
 from hrnet_deploy.export.recipes import Recipe, load_recipe
-from hrnet_deploy.export.run import Exported, Judge, Proven, Say, common_fields, with_precision
+from hrnet_deploy.export.run import Exported, Judge, Proven, Say
 from hrnet_deploy.export.settings import ExportSettings, check_outputs
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
@@ -74,21 +75,16 @@ def adopted_spec(network: ForeignNetwork, recipe: Recipe, settings: ExportSettin
             f"its batch is fixed at {network.batch}, so the mirrored pass cannot share it",
             "Export it with a dynamic batch, or pass --no-flip",
         )
-    spec = ModelSpec(
+    source = Source(
+        path=network.path,
+        sha256=network.sha256,
         architecture=recipe.name,
         input_size_hw=network.input_size_hw,
         heatmap_size_hw=network.heatmap_size_hw,
-        source_sha256=network.sha256,
-        decode=settings.decode or recipe.decode,
-        box_padding=recipe.box_padding,
-        network_color_order=recipe.network_color_order,
-        mean_rgb=recipe.mean_rgb,
-        std_rgb=recipe.std_rgb,
         static_batch=network.batch,
         recipe=recipe.name,
-        **common_fields(network.path, recipe.keypoints, recipe.shift_heatmap, settings),
     )
-    return with_precision(spec, "fp32")
+    return promised_spec(source, recipe, settings)
 
 
 def _words(value: object) -> str:

@@ -50,7 +50,7 @@ class ModelChoice:
     """
 
     input_size_hw: SizeHW
-    keypoint_set: KeypointSet
+    keypoints: KeypointSet
     shift_heatmap: bool
     mean_rgb: Triple
     std_rgb: Triple
@@ -92,7 +92,7 @@ def resolve_model(
         )
     return ModelChoice(
         input_size_hw=size,
-        keypoint_set=keypoint_choice,
+        keypoints=keypoint_choice,
         shift_heatmap=shift,
         mean_rgb=recipe.mean_rgb if recipe else stored.mean_rgb or IMAGENET_MEAN_RGB,
         std_rgb=recipe.std_rgb if recipe else stored.std_rgb or IMAGENET_STD_RGB,

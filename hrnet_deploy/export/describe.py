@@ -75,7 +75,7 @@ def _choice_facts(checkpoint: Checkpoint, recipe: str | None) -> Facts:
         "input_size_hw": list(choice.input_size_hw),
         "input_size_from": choice.origins["input_size"],
         "gmac": round(multiply_adds(checkpoint.architecture, choice.input_size_hw) / 1e9, 3),
-        "keypoints": _keypoint_facts(choice.keypoint_set, choice.origins["keypoints"]),
+        "keypoints": _keypoint_facts(choice.keypoints, choice.origins["keypoints"]),
         "shift_heatmap": choice.shift_heatmap,
         "decode": choice.decode,
         "network_color_order": choice.network_color_order,

@@ -34,7 +34,8 @@ from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, p
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.model import build_hrnet
-from hrnet_deploy.export.run import checkpoint_spec, reference_engine, with_precision
+from hrnet_deploy.export.promise import with_precision
+from hrnet_deploy.export.run import checkpoint_spec, reference_engine
 from hrnet_deploy.export.settings import ExportSettings, Precision
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec

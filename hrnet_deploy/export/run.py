@@ -13,24 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy import __version__
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import GateError, InputError, Subject, require
+from hrnet_deploy.errors import GateError, Subject, require
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint, resolve_model
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.model import build_hrnet
-from hrnet_deploy.export.parity import (
-    DECODE_TOLERANCE_PX,
-    HEATMAP_TOLERANCE,
-    ParityReport,
-    compare,
-    run_all,
-)
+from hrnet_deploy.export.parity import ParityReport, compare, run_all
+from hrnet_deploy.export.promise import Source, promised_spec, with_precision
 from hrnet_deploy.export.recipes import choose_recipe
 from hrnet_deploy.export.reference import TorchEngine
-from hrnet_deploy.export.settings import ExportSettings, Precision, check_outputs
+from hrnet_deploy.export.settings import ExportSettings, check_outputs
 from hrnet_deploy.files import StagedFile, write_json
-from hrnet_deploy.keypoints import KeypointSet
 from hrnet_deploy.spec import ModelSpec
 
 Say = Callable[[str], None]
@@ -95,63 +88,16 @@ def checkpoint_spec(checkpoint: Checkpoint, settings: ExportSettings, *, say: Sa
     for line in (*checkpoint.notes, *choice.assumptions):
         say(f"{checkpoint.path}: {line}")
     height, width = choice.input_size_hw
-    spec = ModelSpec(
+    source = Source(
+        path=checkpoint.path,
+        sha256=checkpoint.sha256,
         architecture=checkpoint.architecture.name,
         input_size_hw=choice.input_size_hw,
         heatmap_size_hw=(height // HEATMAP_STRIDE, width // HEATMAP_STRIDE),
-        source_sha256=checkpoint.sha256,
-        decode=settings.decode or choice.decode,
-        box_padding=choice.box_padding,
-        network_color_order=choice.network_color_order,
-        mean_rgb=choice.mean_rgb,
-        std_rgb=choice.std_rgb,
         static_batch=settings.static_batch,
         recipe=choice.recipe,
-        **common_fields(checkpoint.path, choice.keypoint_set, choice.shift_heatmap, settings),
     )
-    return with_precision(spec, "fp32")
-
-
-def common_fields(
-    source: Path, keypoints: KeypointSet, shift: bool, settings: ExportSettings
-) -> dict[str, Any]:
-    """The spec's fields on keypoints, flip-test and versions, the same for adopted networks.
-
-    Raises InputError where a flip-test is asked for and the flip pairs are unknown.
-    """
-    if settings.flip_test and keypoints.flip_pairs is None:
-        raise InputError(
-            source,
-            f"the flip pairs of its {keypoints.count} keypoints are unknown",
-            "Pass --keypoints NAME, a --recipe with flip_pairs, or --no-flip",
-        )
-    if settings.shift_heatmap is not None:
-        shift = settings.shift_heatmap
-    return {
-        "keypoint_set": keypoints.name,
-        "keypoint_names": keypoints.names,
-        "flip_pairs": keypoints.flip_pairs,
-        "sigmas": keypoints.sigmas,
-        "skeleton": keypoints.skeleton,
-        "flip_test": settings.flip_test,
-        "shift_heatmap": shift and settings.flip_test,
-        "has_heatmaps": settings.heatmaps,
-        "versions": {"hrnet_deploy": __version__, "onnx": _onnx_version()},
-    }
-
-
-def with_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:
-    """``spec`` in a precision, with the gates that parity will hold it to."""
-    tolerances = {
-        "heatmap": HEATMAP_TOLERANCE[precision],
-        "decode_px": DECODE_TOLERANCE_PX[spec.decode],
-    }
-    return dataclasses.replace(spec, precision=precision, tolerances=tolerances)
-
-
-def _onnx_version() -> str:
-    version: str = require("onnx", extra="export", purpose="export").__version__
-    return version
+    return promised_spec(source, choice, settings)
 
 
 def _built_in_crops(spec: ModelSpec) -> NDArray[np.uint8]:

@@ -65,7 +65,7 @@ def recipe(tmp_path: Path) -> Recipe:
 def test_nothing_known_is_assumed_and_said() -> None:
     choice = resolve_model(make())
     assert choice.input_size_hw == (256, 192)
-    assert choice.keypoint_set == keypoint_set("coco_17")
+    assert choice.keypoints == keypoint_set("coco_17")
     assert choice.shift_heatmap is True
     assert choice.recipe is None
     text = " | ".join(choice.assumptions)
@@ -85,15 +85,15 @@ def test_nothing_known_is_assumed_and_said() -> None:
 )
 def test_sets_by_count(joints: int, name: str, size_hw: tuple[int, int]) -> None:
     choice = resolve_model(make(joints=joints))
-    assert choice.keypoint_set.name == name
+    assert choice.keypoints.name == name
     assert choice.input_size_hw == size_hw
     assert any(name in line and "assumed" in line for line in choice.assumptions)
 
 
 def test_an_unknown_count_has_names_but_no_flip_pairs() -> None:
     choice = resolve_model(make(joints=5))
-    assert choice.keypoint_set.names == ("kp_0", "kp_1", "kp_2", "kp_3", "kp_4")
-    assert choice.keypoint_set.flip_pairs is None
+    assert choice.keypoints.names == ("kp_0", "kp_1", "kp_2", "kp_3", "kp_4")
+    assert choice.keypoints.flip_pairs is None
     assert any("flip-test needs a recipe" in line for line in choice.assumptions)
 
 
@@ -112,7 +112,7 @@ def test_the_name_of_the_file(
 ) -> None:
     choice = resolve_model(make(name, joints=joints))
     assert choice.input_size_hw == size_hw
-    assert choice.keypoint_set.name.startswith(keypoints)
+    assert choice.keypoints.name.startswith(keypoints)
 
 
 def test_a_size_from_the_name_is_said() -> None:
@@ -136,7 +136,7 @@ def test_the_stored_config_goes_before_the_name() -> None:
         )
     )
     assert choice.input_size_hw == (256, 256)
-    assert choice.keypoint_set.name == "ap10k_17"
+    assert choice.keypoints.name == "ap10k_17"
     assert (choice.shift_heatmap, choice.decode) == (False, "dark")
     assert (choice.mean_rgb, choice.network_color_order) == ((0.1, 0.2, 0.3), "bgr")
     assert choice.assumptions == ()
@@ -144,7 +144,7 @@ def test_the_stored_config_goes_before_the_name() -> None:
 
 def test_a_stored_data_set_that_is_not_known_is_not_taken_for_coco() -> None:
     choice = resolve_model(make(dataset="PoseTrack18", input_size_hw=(256, 192)))
-    assert choice.keypoint_set.flip_pairs is None
+    assert choice.keypoints.flip_pairs is None
     assert any("data set 'PoseTrack18', which is not known" in x for x in choice.assumptions)
 
 
@@ -152,7 +152,7 @@ def test_the_recipe_goes_before_the_stored_config(recipe: Recipe) -> None:
     stored = make(input_size_hw=(256, 192), keypoints=keypoint_set("coco_17"), shift_heatmap=True)
     choice = resolve_model(stored, recipe=recipe)
     assert choice.input_size_hw == (384, 288)
-    assert choice.keypoint_set.name == "ap10k_17"
+    assert choice.keypoints.name == "ap10k_17"
     assert (choice.shift_heatmap, choice.decode) == (False, "dark")
     assert choice.recipe == "mine"
     assert choice.assumptions == ()
@@ -161,7 +161,7 @@ def test_the_recipe_goes_before_the_stored_config(recipe: Recipe) -> None:
 def test_flags_go_before_the_recipe(recipe: Recipe) -> None:
     choice = resolve_model(make(), input_size_hw=(256, 256), keypoints="coco_17", recipe=recipe)
     assert choice.input_size_hw == (256, 256)
-    assert choice.keypoint_set.name == "coco_17"
+    assert choice.keypoints.name == "coco_17"
     assert choice.shift_heatmap is False
 
 
