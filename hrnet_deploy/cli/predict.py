@@ -134,7 +134,8 @@ def command(
     A run with -o that was interrupted goes on when the same command is given again. Exit code 1:
     inputs that cannot be read were left out.
     """
-    from hrnet_deploy.predict.run import STDOUT, PredictJob, predict_to_files
+    from hrnet_deploy.predict.job import STDOUT, PredictJob
+    from hrnet_deploy.predict.run import predict_to_files
     from hrnet_deploy.predict.video import VideoChoice
 
     if as_json and (not outputs or STDOUT in outputs):

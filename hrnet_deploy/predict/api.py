@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import PurePath
 from typing import TypeVar
 
@@ -12,12 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hrnet_deploy.errors import Subject
+from hrnet_deploy.predict.follow import followed
 from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
 from hrnet_deploy.predict.live import live_frames
 from hrnet_deploy.predict.pipeline import Pipeline
-from hrnet_deploy.predict.smooth import OneEuroSmoother
 from hrnet_deploy.predict.sources import Source, find_sources
-from hrnet_deploy.predict.track import OksTracker
 from hrnet_deploy.predict.video import VideoChoice, video_frames
 from hrnet_deploy.runtime.checks import checked_boxes
 from hrnet_deploy.runtime.pose import PoseEstimator
@@ -57,13 +55,7 @@ def poses_of_video(
         return Boxes(xyxy, np.ones(len(xyxy)))
 
     pipeline = Pipeline(estimator.engine, persons, batch_size=estimator.batch_size, live=live)
-    spec = estimator.engine.spec
-    tracker = OksTracker(spec.sigmas, spec.joints) if track or smooth else None
-    smoother = OneEuroSmoother() if smooth else None
-    for predicted in pipeline(frames):
-        if tracker is not None and predicted.error is None and predicted.ids is None:
-            predicted = replace(predicted, ids=tracker(predicted))
-        yield predicted if smoother is None else smoother(predicted)
+    yield from followed(pipeline(frames), estimator.engine.spec, track=track, smooth=smooth)
 
 
 async def stream(items: Iterable[Item]) -> AsyncIterator[Item]:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -78,7 +78,6 @@ class PredictJournal(Closing):
         except BaseException:
             self._stack.close()
             raise
-        self.replayed = 0
 
     @property
     def resumed(self) -> bool:
@@ -103,12 +102,17 @@ class PredictJournal(Closing):
                 self._current = group
             entry = json.loads(self._old.readline())
             if entry["number"] == frame.number:
-                self.replayed += 1
                 return self._predicted(entry, frame)
             del self._groups[frame.source]
         if frame.image_bgr is None:
             raise InputError(frame.source, "has changed since the run began", "Use --fresh")
         return None
+
+    def kept(self, results: Iterable[Predicted]) -> Iterator[Predicted]:
+        """The same results, each written down before it is given on."""
+        for predicted in results:
+            self.write(predicted)
+            yield predicted
 
     def write(self, predicted: Predicted) -> None:
         """Add a new result; errors are not kept, so that they are tried again."""

@@ -16,7 +16,8 @@ pytest.importorskip("onnx", reason="needs the onnx package")
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.predict.detector.config import DetectorConfig
 from hrnet_deploy.predict.detector.detector import PersonDetector, prepared
-from hrnet_deploy.predict.run import PredictJob, predict_to_files
+from hrnet_deploy.predict.job import PredictJob
+from hrnet_deploy.predict.run import predict_to_files
 from tests.predict import detectors
 from tests.world import make_world
 

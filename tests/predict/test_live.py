@@ -12,8 +12,9 @@ import cv2
 import pytest
 
 from hrnet_deploy.errors import EnvironmentFault
+from hrnet_deploy.predict.job import STDOUT, PredictJob
 from hrnet_deploy.predict.live import live_frames
-from hrnet_deploy.predict.run import STDOUT, PredictJob, predict_to_files
+from hrnet_deploy.predict.run import predict_to_files
 from hrnet_deploy.predict.sources import Source
 from hrnet_deploy.predict.video import VideoChoice
 from tests.predict.videos import frame_image, number_of

@@ -16,7 +16,8 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.predict.run import PredictJob, Summary, predict_to_files
+from hrnet_deploy.predict.job import PredictJob
+from hrnet_deploy.predict.run import Summary, predict_to_files
 from hrnet_deploy.predict.sources import Source
 from hrnet_deploy.predict.video import VideoChoice, video_frames, video_info
 from tests.predict.videos import (
