@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import shlex
 from types import ModuleType
 from typing import ClassVar
 
@@ -19,11 +21,15 @@ EXIT_SIGTERM = 143
 Subject = str | os.PathLike[str]
 
 
+_ENDS_IN_COMMAND = re.compile(r"(?:^|: )(?:hrnet-deploy|pip|git) \S")
+
+
 class DeployError(Exception):
     """One line for the user: ``<subject>: <problem>. <fix>.``
 
     ``subject`` is the file or argument, ``problem`` what is wrong with it, with the value,
-    ``fix`` what to do about it. Raise one of the subclasses.
+    ``fix`` what to do about it. A command to be pasted ends ``fix``, after a colon where words
+    come first, and has no full stop behind it. Raise one of the subclasses.
     """
 
     exit_code: ClassVar[int] = EXIT_INPUT
@@ -31,8 +37,10 @@ class DeployError(Exception):
     def __init__(self, subject: Subject, problem: str, fix: str) -> None:
         self.subject = _one_line(subject) or "''"
         self.problem = printable(problem)
-        self.fix = printable(fix)
-        super().__init__(f"{self.subject}: {self.problem}. {self.fix}.")
+        pasted = _ENDS_IN_COMMAND.search(fix) is not None
+        self.fix = _one_line(fix) if pasted else printable(fix)
+        end = "" if pasted else "."
+        super().__init__(f"{self.subject}: {self.problem}. {self.fix}{end}")
 
     def as_json(self) -> dict[str, object]:
         """The same facts for ``--json``."""
@@ -72,6 +80,11 @@ class InterruptedRun(DeployError):
     def __init__(self, subject: Subject, problem: str, fix: str, *, signal_number: int = 2) -> None:
         super().__init__(subject, problem, fix)
         self.signal_number = signal_number
+
+
+def command_line(*words: Subject) -> str:
+    """``hrnet-deploy`` with these words, quoted for a shell."""
+    return shlex.join(["hrnet-deploy", *(os.fspath(word) for word in words)])
 
 
 def printable(text: Subject) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from hrnet_deploy.errors import InterruptedRun
+from hrnet_deploy.errors import InterruptedRun, command_line
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -80,4 +79,4 @@ def stop_on_signal() -> Iterator[StopRequest]:
 def again(*, without: tuple[str, ...] = ()) -> str:
     """The advice to give the same command again, without options that would start over."""
     words = [word for word in sys.argv[1:] if word not in without]
-    return f"To go on: {shlex.join(['hrnet-deploy', *words])}"
+    return f"To go on: {command_line(*words)}"

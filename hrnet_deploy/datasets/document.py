@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.evaluation.coco import is_id
 from hrnet_deploy.files import atomic_write, check_input_file, read_json
 
@@ -62,8 +62,8 @@ def read_document(path: Subject) -> Document:
     _refuse_other_kinds(path)
     content = read_json(path, what="annotation file")
     if isinstance(content, list):
-        problem, fix = _kind_of_list(content)
-        raise InputError(path, problem, fix.format(path=path))
+        problem, fix = _kind_of_list(path, content)
+        raise InputError(path, problem, fix)
     for name in SECTIONS:
         section = content.get(name) if isinstance(content, dict) else None
         if not isinstance(section, list):
@@ -79,7 +79,7 @@ def read_sound_document(path: Subject) -> Document:
     to something that is no id.
     """
     document = read_document(path)
-    fix = f"Run: hrnet-deploy dataset clean {path}"
+    fix = f"Run: {command_line('dataset', 'clean', path)}"
     for name, kind in zip(SECTIONS, ("image", "annotation", "category"), strict=True):
         seen = set()
         for index, entry in enumerate(document.content[name]):
@@ -128,14 +128,14 @@ def _refuse_other_kinds(path: Subject) -> None:
     if head.startswith(b"PK\x03\x04"):
         raise InputError(path, "is a zip archive", "Unpack it and give the annotation file in it")
     if head.startswith(b"<"):
-        fix = f"Run: hrnet-deploy dataset convert {path}"
+        fix = f"Run: {command_line('dataset', 'convert', path)}"
         raise InputError(path, "is an XML file, not COCO JSON", fix)
 
 
-def _kind_of_list(content: list[Any]) -> tuple[str, str]:
+def _kind_of_list(path: Subject, content: list[Any]) -> tuple[str, str]:
     first = content[0] if content else None
     if isinstance(first, dict) and ("annotations" in first or "completions" in first):
-        return "is a Label Studio export", "Run: hrnet-deploy dataset convert {path}"
+        return "is a Label Studio export", f"Run: {command_line('dataset', 'convert', path)}"
     if isinstance(first, dict) and "joints_vis" in first:
         return "is an MPII annotation file, not COCO JSON", "Give a COCO annotation file"
     return (

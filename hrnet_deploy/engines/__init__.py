@@ -158,7 +158,7 @@ def _joined(parts: list[EngineOutput]) -> EngineOutput:
     )
 
 
-_TO_CONVERT = "Pass a .onnx or .plan file; to convert a checkpoint: hrnet-deploy export"
+_TO_CONVERT = "Pass a .onnx or .plan file; to convert a checkpoint: hrnet-deploy export CHECKPOINT"
 
 
 def load_engine(

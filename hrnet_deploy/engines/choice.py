@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from hrnet_deploy.engines.cpu import bf16_instructions
 from hrnet_deploy.engines.openvino import native_precisions
-from hrnet_deploy.errors import EnvironmentFault, InputError, Subject, require
+from hrnet_deploy.errors import EnvironmentFault, InputError, Subject, command_line, require
 
 Backend = Literal["auto", "onnxruntime", "openvino", "tensorrt"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
@@ -51,7 +51,7 @@ def choose(
     if Path(path).suffix.lower() == ".plan":
         return _for_plan(path, backend, precision)
     if backend == "tensorrt":
-        fix = f"Build a plan first: hrnet-deploy build {path}"
+        fix = f"Build a plan first: {command_line('build', path)}"
         raise InputError(path, "is no plan, TensorRT was asked for", fix)
     if device not in (None, "cpu"):
         return _on_cuda(device or "", backend, precision)
@@ -72,7 +72,7 @@ def _automatic(precision: str, file_precision: str) -> Choice:
 
 def _why_not_openvino(file_precision: str) -> str | None:
     if importlib.util.find_spec("openvino") is None:
-        return "OpenVINO is not installed (pip install 'hrnet-deploy[openvino]')"
+        return "OpenVINO is not installed: pip install 'hrnet-deploy[openvino]'"
     if platform.machine() not in _X86:
         return f"OpenVINO has not been measured on {platform.machine()}"
     if file_precision == "fp16":

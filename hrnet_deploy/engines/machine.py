@@ -74,8 +74,8 @@ def tensorrt_line(cuda_version: str | None, *, jetson: bool) -> str:
     """How TensorRT and what the runner needs beside it are installed, for the driver's CUDA."""
     if jetson:
         return (
-            "TensorRT comes with JetPack: sudo apt install python3-libnvinfer, use a venv with "
-            "--system-site-packages, and pip install 'cuda-bindings<13' nvidia-cuda-nvrtc-cu12"
+            "Take JetPack's package python3-libnvinfer and, in a venv with --system-site-packages: "
+            "pip install 'cuda-bindings<13' nvidia-cuda-nvrtc-cu12"
         )
     if cuda_version is not None and int(cuda_version.split(".")[0]) < 13:
         return "pip install 'tensorrt-cu12<11' 'cuda-bindings<13' nvidia-cuda-nvrtc-cu12"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.errors import EnvironmentFault, InputError, Subject
+from hrnet_deploy.errors import EnvironmentFault, InputError, Subject, command_line
 from hrnet_deploy.files import check_input_file, read_json, sha256_bytes, write_json
 from hrnet_deploy.spec import PRECISIONS, ModelSpec
 
@@ -115,7 +115,7 @@ class Manifest:
 
     def rebuild_command(self, plan: Subject) -> str:
         """The command that makes this plan anew on the machine at hand."""
-        return f"hrnet-deploy build {self.onnx_name} -o {Path(plan).name} --force"
+        return command_line("build", self.onnx_name, "-o", Path(plan).name, "--force")
 
 
 def _is_text(value: object) -> bool:
@@ -179,8 +179,8 @@ def read_manifest(plan: Subject) -> Manifest:
         raise InputError(
             plan,
             f"has no manifest ({path.name}), so that nothing says what it is",
-            f"Copy {path.name} beside it, or build it again: hrnet-deploy build MODEL.onnx "
-            f"-o {Path(plan).name} --force",
+            f"Copy {path.name} beside it, or build it again: "
+            + command_line("build", "MODEL.onnx", "-o", Path(plan).name, "--force"),
         )
     return Manifest.from_dict(read_json(path, what="manifest"), source=path)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.spec import METADATA_KEY, ModelSpec
 
 Field = tuple[int, int | memoryview]
@@ -68,7 +68,8 @@ def spec_of(file: OnnxFile, subject: Subject) -> ModelSpec:
         raise InputError(
             subject,
             f"was not written by hrnet-deploy export; its inputs are {inputs}",
-            f"A heatmap network can be taken over: hrnet-deploy adopt {subject} --recipe RECIPE",
+            "A heatmap network can be taken over: "
+            + command_line("adopt", subject, "--recipe", "RECIPE"),
         )
     return ModelSpec.from_json(text, source=subject)
 
@@ -94,7 +95,7 @@ def _read(model: memoryview, subject: Subject) -> OnnxFile:
         raise InputError(
             subject,
             f"keeps its tensor '{tensor}' in another file (external data)",
-            "Export it as one file: hrnet-deploy export",
+            "Export it as one file: hrnet-deploy export CHECKPOINT",
         )
     return OnnxFile(opset, metadata, tuple(_inputs(graph)))
 

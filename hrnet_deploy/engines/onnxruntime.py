@@ -118,8 +118,8 @@ def _check_device(ort: ModuleType, device: str, provider: tuple[str, dict[str, A
         raise EnvironmentFault(
             "device",
             f"is {device}, but this ONNX Runtime {ort.__version__} has only {', '.join(available)}",
-            "Replace onnxruntime: pip uninstall onnxruntime; pip install 'hrnet-deploy[gpu]', "
-            "or ask for the device cpu",
+            "Ask for the device cpu, or replace onnxruntime: pip uninstall onnxruntime; "
+            "pip install 'hrnet-deploy[gpu]'",
         )
 
 

@@ -16,7 +16,7 @@ MODULE = "tensorrt"
 KEPT_LINES = 5
 
 _INSTALL = (
-    "pip install tensorrt (11, CUDA 13), 'tensorrt<11' (10), or 'tensorrt==8.6.1' on older systems"
+    "Install the package tensorrt: version 11 for CUDA 13, 10 for CUDA 12, 8.6.1 on older systems"
 )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineInfo
-from hrnet_deploy.errors import DeployError, InputError, require
+from hrnet_deploy.errors import DeployError, InputError, command_line, require
 from hrnet_deploy.export.graph import IR_VERSION, OPSET, GraphWriter
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import check_input_file, sha256_file
@@ -73,7 +73,7 @@ def read_foreign(
     """
     onnx = require("onnx", extra="export", purpose="adopt")
     if path.suffix.lower() in (".pth", ".pt", ".safetensors"):
-        fix = f"To make an engine of it: hrnet-deploy export {path}"
+        fix = f"To make an engine of it: {command_line('export', path)}"
         raise InputError(path, "is a checkpoint, not an ONNX file", fix)
     model = _load(check_input_file(path, what=".onnx file"))
     if any(entry.key == METADATA_KEY for entry in model.metadata_props):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.engines.onnx_file import read_onnx_file
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, command_line
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.foreign import ForeignEngine, read_foreign
 from hrnet_deploy.export.run import Say, checkpoint_spec, reference_engine
@@ -86,7 +86,8 @@ def _assumed_spec(path: Path, say: Say) -> ModelSpec:
         raise InputError(
             path,
             "was not written by hrnet-deploy export",
-            "Adopt it first (hrnet-deploy adopt) and compare with the adopted file",
+            "Make an engine of it and compare with that: "
+            + command_line("adopt", path, "--recipe", "RECIPE"),
         )
     return checkpoint_spec(read_checkpoint(path), ExportSettings(), say=say)
 

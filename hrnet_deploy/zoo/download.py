@@ -135,7 +135,7 @@ def _next_place(url: str, error: urllib.error.HTTPError) -> str:
         return urljoin(url, where)
     fix = _LATER
     if error.code in (401, 403, 404, 410):
-        fix = "The publisher may have moved it; see the page that 'hrnet-deploy zoo list' names"
+        fix = "The publisher may have moved it; where its page is: hrnet-deploy zoo list"
     raise EnvironmentFault(url, f"the server answered {error.code} ({error.reason})", fix)
 
 

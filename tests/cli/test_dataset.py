@@ -175,7 +175,7 @@ def test_plots_without_matplotlib_end_in_one_line(home: Path) -> None:
     assert done.returncode == 3
     assert done.stderr == (
         "hrnet-deploy: error: dataset stats --plots: needs matplotlib. "
-        "pip install 'hrnet-deploy[report]'.\n"
+        "pip install 'hrnet-deploy[report]'\n"
     )
     assert not (home / "plots").exists()
 

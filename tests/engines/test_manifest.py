@@ -158,7 +158,7 @@ def test_the_machine_that_it_was_built_on_fits(manifest: Manifest) -> None:
         (
             Machine("NVIDIA H200", (9, 0), "10.9.0.34"),
             "built for NVIDIA GeForce RTX 3090 (sm 8.6), TensorRT 10.9.0.34; this is NVIDIA H200 "
-            "(9.0), TensorRT 10.9.0.34. Run: hrnet-deploy build w32.fp16.onnx -o w32.plan --force.",
+            "(9.0), TensorRT 10.9.0.34. Run: hrnet-deploy build w32.fp16.onnx -o w32.plan --force",
         ),
         (
             Machine("NVIDIA GeForce RTX 3090", (8, 6), "11.4.0.106"),

@@ -47,7 +47,7 @@ def refusal(path: Path) -> str:
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert message.endswith(".")
+    assert message.endswith((".", "Run: git lfs pull"))
     return message
 
 

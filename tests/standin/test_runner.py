@@ -360,7 +360,7 @@ def test_another_gpu_is_refused_before_the_plan_is_read(
     assert refused(copied) == (
         f"3 {copied}: built for NVIDIA Stand-In 9000 (sm 9.0), TensorRT {version}; this is NVIDIA "
         f"RTX 3090 (8.6), TensorRT {version}. "
-        "Run: hrnet-deploy build tiny.onnx -o mine.plan --force."
+        "Run: hrnet-deploy build tiny.onnx -o mine.plan --force"
     )
 
 

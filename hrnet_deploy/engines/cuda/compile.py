@@ -11,7 +11,9 @@ CROP_SOURCE = Path(__file__).with_name("crop.cu")
 CROP_KERNEL = "crop_bgr"
 """The entry point of ``crop.cu``."""
 
-_NVRTC_PACKAGE = "pip install nvidia-cuda-nvrtc (CUDA 13) or nvidia-cuda-nvrtc-cu12 (CUDA 12)"
+_INSTALL = (
+    "Install the newest package nvidia-cuda-nvrtc, for CUDA 13, or nvidia-cuda-nvrtc-cu12, for 12"
+)
 
 
 def compile_kernel(source: Path, compute_capability: tuple[int, int]) -> bytes:
@@ -41,7 +43,7 @@ def _cubin(nvrtc: Any, program: Any, source: Path, compute_capability: tuple[int
         lines = log.decode(errors="replace").strip(" \0\n").splitlines()
         reason = lines[0] if lines else status.name
         problem = f"NVRTC cannot compile it for sm_{major}{minor} ({reason})"
-        raise EnvironmentFault(source.name, problem, f"Update NVRTC: {_NVRTC_PACKAGE}")
+        raise EnvironmentFault(source.name, problem, _INSTALL)
     cubin: bytes = b" " * _checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program))
     _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, cubin))
     return cubin
@@ -55,12 +57,12 @@ def _nvrtc() -> Any:
     except RuntimeError as error:  # the bindings load the library at the first call
         if isinstance(error, EnvironmentFault):
             raise
-        raise EnvironmentFault("NVRTC", "its library cannot be found", _NVRTC_PACKAGE) from error
+        raise EnvironmentFault("NVRTC", "its library cannot be found", _INSTALL) from error
     return nvrtc
 
 
 def _checked(nvrtc: Any, answer: tuple[Any, ...]) -> Any:
     """The value of a call, or its error."""
     if int(answer[0]) != 0:
-        raise EnvironmentFault("NVRTC", f"failed ({answer[0].name})", _NVRTC_PACKAGE)
+        raise EnvironmentFault("NVRTC", f"failed ({answer[0].name})", _INSTALL)
     return answer[1] if len(answer) > 1 else None

@@ -86,7 +86,8 @@ def _providers(ort: Any, device: str) -> list[Any]:
     if wanted[0][0] not in ort.get_available_providers():
         has = ", ".join(ort.get_available_providers())
         problem = f"is {device}, but this ONNX Runtime {ort.__version__} has only {has}"
-        raise EnvironmentFault("device", problem, "pip install 'hrnet-deploy[gpu]', or use cpu")
+        fix = "Ask for the device cpu, or: pip install 'hrnet-deploy[gpu]'"
+        raise EnvironmentFault("device", problem, fix)
     return wanted
 
 
