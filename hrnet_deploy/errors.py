@@ -122,6 +122,7 @@ _DISPLAY_NAMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
+    "tensorrt_rtx": "TensorRT for RTX",
     "pycocotools": "pycocotools",
     "safetensors": "safetensors",
 }

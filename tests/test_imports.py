@@ -52,6 +52,7 @@ OPTIONAL = (
     "scipy",
     "starlette",
     "tensorrt",
+    "tensorrt_rtx",
     "torch",
     "uvicorn",
 )

@@ -27,7 +27,7 @@ MAX_WHEEL_BYTES = 5_000_000
 MAX_TREE_BYTES = 8 << 20
 EXTRAS = {
     *("all", "cpu", "dev", "eval", "export", "gpu", "mpii", "openvino", "parquet", "report"),
-    *("supervision", "tensorrt", "view"),
+    *("rtx", "supervision", "tensorrt", "view"),
 }
 
 needs_backend = pytest.mark.skipif(

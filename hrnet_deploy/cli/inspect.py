@@ -21,15 +21,19 @@ Row = tuple[str, str]
 @click.command("inspect")
 @click.argument("file", type=FILE)
 @recipe_option
+@click.option("--tensorrt", metavar="TARGET", help="Build an ONNX file for this GPU, as SM89.")
 @json_option
-def command(file: Path, recipe: str | None, as_json: bool) -> None:
+def command(file: Path, recipe: str | None, tensorrt: str | None, as_json: bool) -> None:
     """Say what FILE is: a checkpoint (.pth, .safetensors), an .onnx file or a .plan.
 
-    Nothing in the file is executed. What had to be assumed is said on stderr.
+    Nothing in the file is executed. What had to be assumed is said on stderr. With --tensorrt,
+    TensorRT for RTX parses and builds the file, for which it needs no GPU; no plan is written.
     """
-    from hrnet_deploy.export.describe import describe
+    from hrnet_deploy.export.describe import describe, describe_build
 
     facts = describe(file, recipe=recipe)
+    if tensorrt is not None:
+        facts["tensorrt"] = describe_build(file, tensorrt)
     if as_json:
         print_json(facts)
         return
@@ -115,6 +119,13 @@ def _onnx_rows(facts: dict[str, Any]) -> Iterator[Row]:
         yield "made from", spec["source_sha256"]
     for name, value in facts["metadata"].items():
         yield f"metadata {printable(name)}", value
+    if built := facts.get("tensorrt"):
+        yield "TensorRT", f"for RTX {built['version']}, {built['target']}: parsed and built"
+        for what in ("kinds", "types"):
+            counts = ", ".join(f"{count} {name}" for name, count in built[what].items())
+            yield f"kernels by {what[:-1]}", f"{built['kernels']}: {counts}"
+        for warning in built["warnings"]:
+            yield "warning", warning
 
 
 def _flip_test(spec: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hrnet_deploy.engines.build_settings import BuildSettings
-from hrnet_deploy.engines.cuda.device import Device
 from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.errors import DeployError, InputError, InterruptedRun, Subject
 from hrnet_deploy.spec import INPUT_NAME, ModelSpec
@@ -19,7 +18,7 @@ OPSETS = {8: (9, 17), 10: (9, 24), 11: (9, 25)}
 """Opsets that the parsers read, by major version (onnx-tensorrt, ``docs/operators.md``)."""
 
 MEBIBYTE = 1 << 20
-_JOIN_SECONDS = 0.2
+_WAIT_SECONDS = 0.2
 _CANCEL_SECONDS = 60.0
 
 _UNTYPED_LAYERS = ("ASSERTION", "CAST", "CONSTANT", "CONDITION", "SHAPE")
@@ -64,7 +63,7 @@ def build_plan(
     cancelled = threading.Event()
 
     def work() -> BuiltPlan:
-        with contextlib.closing(Device(tensorrt.gpu.index)) as device, device:
+        with tensorrt.current():
             build = _Build(tensorrt, spec, settings, subject)
             return build.run(onnx, timing_cache, cancelled, progress)
 
@@ -99,6 +98,7 @@ class _Build:
         if not parser.parse(onnx):
             raise self._refused(parser)
         config = builder.create_builder_config()
+        self._tensorrt.aim(config)
         self._configure(config)
         if not self._strongly_typed:
             self._keep_types(network, config)
@@ -193,6 +193,9 @@ class _Build:
 
     def _failed(self, problem: str = "TensorRT built no plan") -> DeployError:
         text = " ".join(self._tensorrt.log.errors).lower()
+        if "workspace limit" in text and self._settings.workspace_mb is not None:
+            problem = f"{problem} within --workspace-mb {self._settings.workspace_mb}"
+            return self._tensorrt.fault(self._subject, problem, "Give more, or leave it away")
         if "memory" in text and ("out of" in text or "insufficient" in text or "alloc" in text):
             memory = self._tensorrt.gpu.memory_bytes / MEBIBYTE
             problem = f"{problem} for want of GPU memory (this GPU has {memory:.0f} MiB)"
@@ -231,23 +234,26 @@ def _interruptible(
     What is not ``stoppable`` (8.6) is left behind when the process ends.
     """
     outcome: list[BuiltPlan | BaseException] = []
+    done = threading.Event()
 
     def target() -> None:
         try:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             outcome.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=target, name="tensorrt-build", daemon=True)
-    thread.start()
+    threading.Thread(target=target, name="tensorrt-build", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(_JOIN_SECONDS)
+        # Not Thread.join: interrupted, it takes the thread for ended (Python 3.10 to 3.12).
+        while not done.wait(_WAIT_SECONDS):
+            pass
     except (KeyboardInterrupt, InterruptedRun) as stop:
         cancelled.set()
         if stoppable:
             with contextlib.suppress(KeyboardInterrupt, InterruptedRun):
-                thread.join(_CANCEL_SECONDS)
+                done.wait(_CANCEL_SECONDS)
         raise InterruptedRun(
             subject,
             "the build was interrupted, nothing was written",

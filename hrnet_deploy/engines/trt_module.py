@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from types import ModuleType
 from typing import Any
 
+from hrnet_deploy.engines.cuda.device import Device
 from hrnet_deploy.engines.cuda.probe import Gpu, require_gpu
 from hrnet_deploy.errors import EnvironmentFault, require
 
 SUPPORTED = ((8, 6), (11, 999))
 """Oldest and newest (major, minor) that the code was written for."""
+
+Listener = Callable[[str, str], None]
+"""Takes the name of a severity, such as "WARNING", and a message, which may have several lines."""
 
 MODULE = "tensorrt"
 KEPT_LINES = 5
@@ -34,9 +41,26 @@ class TensorRT:
         """8, 10 or 11."""
         return int(self.version.split(".")[0])
 
+    def current(self) -> AbstractContextManager[object]:
+        """While the block runs, the GPU is current in this thread: the builder times kernels."""
+        return _current(self.gpu)
+
+    def aim(self, config: Any) -> None:
+        """Tell the builder's ``config`` what to build for: by default the GPU that is current."""
+
+    @contextmanager
+    def heard_by(self, listener: Listener) -> Iterator[None]:
+        """While the block runs, ``listener`` gets every message, in whichever thread it comes."""
+        self.log.listeners.append(listener)
+        try:
+            yield
+        finally:
+            self.log.listeners.remove(listener)
+
     def fault(self, subject: str, problem: str, fix: str) -> EnvironmentFault:
         """An error with the last lines that TensorRT logged."""
         lines = "; ".join(self.log.errors) or "TensorRT logged no reason"
+        self.log.errors.clear()
         return EnvironmentFault(subject, f"{problem} ({lines})", fix)
 
 
@@ -64,20 +88,30 @@ def check_version(version: str, *, subject: str) -> None:
         raise EnvironmentFault(subject, problem, _INSTALL)
 
 
+@contextmanager
+def _current(gpu: Gpu) -> Iterator[None]:
+    with closing(Device(gpu.index)) as device, device:
+        yield
+
+
+@functools.cache
 def _log(trt: Any) -> Any:
-    """A logger that keeps the last errors and passes every line on to ``listener``."""
+    """A logger that keeps the last errors and passes every message on to who listens.
+
+    One for the whole process: TensorRT keeps the first that it is given and ignores all others
+    for as long as a builder or a runtime is alive.
+    """
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: deque[str] = deque(maxlen=KEPT_LINES)
-            self.listener: Any = None
+            self.listeners: list[Listener] = []
 
         def log(self, severity: Any, msg: str) -> None:
-            line = " ".join(str(msg).split())
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.errors.append(line)
-            if self.listener is not None:
-                self.listener(severity.name, line)
+                self.errors.append(" ".join(str(msg).split()))
+            for listener in tuple(self.listeners):
+                listener(severity.name, str(msg))
 
     return Log()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
+from hrnet_deploy.engines.trt_ahead import build_ahead, load_ahead
 from hrnet_deploy.errors import DeployError, InputError, Subject, require
+from hrnet_deploy.export.plan import fitted
 from hrnet_deploy.files import check_input_file, read_json, sha256_file
 from hrnet_deploy.keypoints import KeypointSet
 from hrnet_deploy.spec import METADATA_KEY, ModelSpec
@@ -193,6 +198,25 @@ def _value(onnx: Any, value: Any) -> Facts:
 def _short(text: str) -> str:
     limit = MAX_VALUE_CHARACTERS
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def describe_build(path: Subject, target: str) -> Facts:
+    """What TensorRT for RTX makes of one of our ONNX files for a GPU of ``target``, as "SM89"."""
+    if Path(path).suffix.lower() != ".onnx":
+        raise InputError("--tensorrt", f"{path} is no .onnx file", "Give one, or leave it away")
+    content = check_input_file(path, what=".onnx file").read_bytes()
+    spec = spec_of(read_onnx_file(content, path), path)
+    tensorrt = load_ahead(target, subject="--tensorrt")
+    settings = fitted(BuildSettings(), spec)
+    report = build_ahead(tensorrt, content, spec, settings, subject=str(path))
+    return {
+        "version": report.version,
+        "target": report.target,
+        "kernels": len(report.kernels),
+        "kinds": dict(Counter(kernel.kind for kernel in report.kernels).most_common()),
+        "types": dict(Counter(kernel.dtype for kernel in report.kernels).most_common()),
+        "warnings": list(report.warnings),
+    }
 
 
 def describe_plan(path: Subject) -> Facts:

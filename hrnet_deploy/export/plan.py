@@ -120,10 +120,11 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     tensorrt = load_tensorrt(request.device, subject=f"building {request.output.name}")
     check_opset(opset, tensorrt.version, subject=request.onnx)
     _say_doubts(content, tensorrt.major, say)
-    log = _Log(tensorrt, request.output)
+    log = _Log(request.output)
     say(f"building {request.output} for {tensorrt.gpu.name} with TensorRT {tensorrt.version}")
     try:
-        built = _build(request, tensorrt, content, spec, settings, say)
+        with tensorrt.heard_by(log.add):
+            built = _build(request, tensorrt, content, spec, settings, say)
     except EnvironmentFault as fault:
         raise log.kept(fault) from fault
     manifest = _manifest(request, tensorrt, built, content, spec, settings)
@@ -294,14 +295,14 @@ def _figures(reports: dict[int, ParityReport]) -> dict[str, Any]:
 class _Log:
     """Every line of TensorRT, written to a file only where the build fails."""
 
-    def __init__(self, tensorrt: TensorRT, output: Path) -> None:
+    def __init__(self, output: Path) -> None:
         self._lines: list[str] = []
         self._path = output.with_name(f"{output.name}.log")
-        tensorrt.log.listener = self._add
 
-    def _add(self, severity: str, line: str) -> None:
+    def add(self, severity: str, message: str) -> None:
+        """Take in a message."""
         if severity != "VERBOSE":
-            self._lines.append(f"[{severity}] {line}")
+            self._lines.append(f"[{severity}] {' '.join(message.split())}")
 
     def kept(self, fault: EnvironmentFault) -> EnvironmentFault:
         """``fault`` with the path of the log."""

@@ -47,6 +47,23 @@ def test_checkpoint_facts(small_checkpoint: Path) -> None:
     assert found["gmac"] > 0
 
 
+def test_what_tensorrt_makes_of_a_file(small_onnx: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX (extra rtx)")
+    built = facts(small_onnx, "--tensorrt", "sm89")["tensorrt"]
+    assert (built["target"], built["warnings"]) == ("SM89", [])
+    assert built["kernels"] == sum(built["kinds"].values()) == sum(built["types"].values())
+    assert built["kinds"]["correlation"] > 30
+    table = inspect(small_onnx, "--tensorrt", "SM89").stdout
+    assert "SM89: parsed and built" in table
+    with pytest.raises(InputError, match="asks for 'SM13'"):
+        inspect(small_onnx, "--tensorrt", "SM13")
+
+
+def test_only_onnx_files_are_built(small_checkpoint: Path) -> None:
+    with pytest.raises(InputError, match=r"is no \.onnx file"):
+        inspect(small_checkpoint, "--tensorrt", "SM89")
+
+
 def test_checkpoint_table(small_checkpoint: Path) -> None:
     result = inspect(small_checkpoint)
     assert result.exit_code == 0
