@@ -39,10 +39,15 @@ LISTED = 20
     help="Default: told by name and content.",
 )
 @click.option("--image-ids", type=FILE, help="COCO annotations that name the boxes' image ids.")
-@click.option("--detector", type=FILE, help="A person detector (.onnx).")
+@click.option("--detector", type=FILE, help="A person detector (.onnx, or a .plan of it).")
 @click.option("--detector-config", type=FILE, help="What the detector expects and gives (.toml).")
 @click.option(
-    "--detector-device", default="cpu", show_default=True, help="cpu, cuda[:N] or tensorrt[:N]."
+    "--detector-device", help="cpu, cuda[:N] or tensorrt[:N]. Default: cpu; a plan: cuda."
+)
+@click.option(
+    "--detector-backend",
+    type=click.Choice(["onnxruntime", "openvino", "tensorrt"]),
+    help="What runs the detector. Default: onnxruntime, tensorrt for plans.",
 )
 @click.option("--whole-image", is_flag=True, help="Take each picture as one person.")
 @click.option(
@@ -101,7 +106,8 @@ def command(
     image_ids: Path | None,
     detector: Path | None,
     detector_config: Path | None,
-    detector_device: str,
+    detector_device: str | None,
+    detector_backend: str | None,
     whole_image: bool,
     score_threshold: float | None,
     outputs: tuple[Path, ...],
@@ -149,6 +155,7 @@ def command(
         detector=detector,
         detector_config=detector_config,
         detector_device=detector_device,
+        detector_backend=detector_backend,
         whole_image=whole_image,
         score_threshold=score_threshold,
         outputs=outputs,

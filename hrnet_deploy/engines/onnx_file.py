@@ -16,7 +16,7 @@ Field = tuple[int, int | memoryview]
 
 _MODEL_FIELDS = {1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26}
 _GRAPH, _OPSETS, _METADATA = 7, 8, 14
-_GRAPH_INITIALIZER, _GRAPH_INPUT = 5, 11
+_GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
 _TENSOR_NAME, _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 8, 13, 14
 
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -36,11 +36,15 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What a file says about itself: ``inputs`` are names with their shapes, for messages."""
+    """What a file says about itself.
+
+    ``inputs`` are names with their shapes, for messages; ``outputs`` names, in the graph's order.
+    """
 
     opset: int
     metadata: dict[str, str]
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
 
 
 def read_onnx_file(content: bytes, subject: Subject) -> OnnxFile:
@@ -97,7 +101,7 @@ def _read(model: memoryview, subject: Subject) -> OnnxFile:
             f"keeps its tensor '{tensor}' in another file (external data)",
             "Export it as one file: hrnet-deploy export CHECKPOINT",
         )
-    return OnnxFile(opset, metadata, tuple(_inputs(graph)))
+    return OnnxFile(opset, metadata, tuple(_inputs(graph)), tuple(_outputs(graph)))
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
@@ -159,6 +163,12 @@ def _external_name(tensor: memoryview) -> str | None:
         elif number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_LOCATION and value != 0):
             external = True
     return name if external else None
+
+
+def _outputs(graph: memoryview) -> Iterator[str]:
+    for number, value in _fields(graph):
+        if number == _GRAPH_OUTPUT and isinstance(value, memoryview):
+            yield _text(dict(_fields(value)).get(1))
 
 
 def _inputs(graph: memoryview) -> Iterator[str]:

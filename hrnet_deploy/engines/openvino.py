@@ -261,7 +261,7 @@ def _values(ports: list[Any]) -> dict[str, TensorType]:
     }
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The last line of OpenVINO's message, which is the one that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
@@ -276,11 +276,11 @@ def _memory_fault(path: Path | str, error: BaseException) -> EnvironmentFault | 
 
 def _load_fault(path: Path, error: BaseException) -> DeployError:
     return _memory_fault(path, error) or InputError(
-        path, f"OpenVINO cannot load it ({_reason(error)})", _AGAIN
+        path, f"OpenVINO cannot load it ({reason(error)})", _AGAIN
     )
 
 
 def _run_fault(path: str, error: BaseException) -> DeployError:
     return _memory_fault(path, error) or EnvironmentFault(
-        path, f"OpenVINO failed ({_reason(error)})", "Run it again"
+        path, f"OpenVINO failed ({reason(error)})", "Run it again"
     )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from hrnet_deploy.errors import Subject
 from hrnet_deploy.predict.follow import followed
-from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
+from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted
 from hrnet_deploy.predict.live import live_frames
 from hrnet_deploy.predict.pipeline import Pipeline
 from hrnet_deploy.predict.sources import Source, find_sources
@@ -47,13 +47,14 @@ def poses_of_video(
     live = source.kind == "live"
     frames = (live_frames if live else video_frames)(source, choice=choice, note=note)
 
-    def persons(frame: Frame) -> Boxes:
+    def checked(frame: Frame) -> Boxes:
         found = boxes_of(frame)
         if isinstance(found, Boxes):
             return found
         xyxy = checked_boxes(found)
         return Boxes(xyxy, np.ones(len(xyxy)))
 
+    persons = boxes_of if isinstance(boxes_of, Finder) else checked
     pipeline = Pipeline(estimator.engine, persons, batch_size=estimator.batch_size, live=live)
     yield from followed(pipeline(frames), estimator.engine.spec, track=track, smooth=smooth)
 

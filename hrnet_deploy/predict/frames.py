@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -61,6 +63,20 @@ class Boxes:
 def no_boxes() -> Boxes:
     """Nobody."""
     return Boxes(np.zeros((0, 4)), np.zeros(0))
+
+
+class Finder(ABC):
+    """Finds the persons of frames, ``at_once`` of them together."""
+
+    at_once = 1
+
+    @abstractmethod
+    def many(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """The boxes of each frame, in pixels of it."""
+
+    def __call__(self, frame: Frame) -> Boxes:
+        """The boxes of one frame."""
+        return self.many([frame])[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,8 @@ class PredictJob:
     image_ids: Path | None = None
     detector: Path | None = None
     detector_config: Path | None = None
-    detector_device: str = "cpu"
+    detector_device: str | None = None
+    detector_backend: str | None = None
     whole_image: bool = False
     score_threshold: float | None = None
     outputs: tuple[Path, ...] = ()
@@ -97,11 +98,15 @@ def check_choices(job: PredictJob, sources: Sources) -> None:
         raise InputError("--track" if job.track else "--smooth", "needs a video", "Leave it away")
     if sources.has_live and not (isinstance(sources.items, list) and len(sources.items) == 1):
         raise InputError("SOURCE", "has a camera or stream and others", "Give a live source alone")
-    if job.detector_config is not None and job.detector is None:
-        raise InputError("--detector-config", "needs --detector", "Give the detector")
-    if not job.side_by_side and not job.draw_boxes:
-        return
-    if job.draw is None:
+    of_detector = {
+        "--detector-config": job.detector_config,
+        "--detector-device": job.detector_device,
+        "--detector-backend": job.detector_backend,
+    }
+    useless = [name for name, given in of_detector.items() if given is not None]
+    if useless and job.detector is None:
+        raise InputError(useless[0], "needs --detector", "Give the detector")
+    if job.draw is None and (job.side_by_side or job.draw_boxes):
         name = "--side-by-side" if job.side_by_side else "--draw-boxes"
         raise InputError(name, "needs --draw", "Say where to draw, or leave it away")
 

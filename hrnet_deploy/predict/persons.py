@@ -38,6 +38,7 @@ def boxes_of_job(job: PredictJob, sources: Sources, note: Note) -> BoxesOf:
         job.detector_config,
         score_threshold=job.score_threshold,
         device=job.detector_device,
+        backend=job.detector_backend,
         threads=job.threads,
     )
 

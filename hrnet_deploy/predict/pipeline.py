@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
 from hrnet_deploy.errors import DeployError, InputError
-from hrnet_deploy.predict.frames import Boxes, Frame, Predicted, no_boxes
+from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted, no_boxes
 from hrnet_deploy.runtime.crops import run_persons
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.pose import Poses, instance_scores
@@ -32,10 +32,10 @@ class _Work:
 class Pipeline:
     """Poses of a stream of frames: ``Pipeline(engine, boxes_of)(frames)``.
 
-    ``boxes_of`` gives the persons of a frame. ``batch_size`` crops go to the engine at once; with
-    ``heatmaps`` they are kept in the results. ``live`` sends every frame at once instead of
-    waiting for a full batch. ``known`` gives the result of a frame that was worked on earlier, or
-    None.
+    ``boxes_of`` gives the persons of a frame, a ``Finder`` those of several. ``batch_size`` crops
+    go to the engine at once; with ``heatmaps`` they are kept in the results. ``live`` sends every
+    frame at once instead of waiting for a full batch. ``known`` gives the result of a frame that
+    was worked on earlier, or None.
     """
 
     def __init__(
@@ -53,13 +53,16 @@ class Pipeline:
         self._engine, self._boxes_of = engine, boxes_of
         self._batch_size, self._heatmaps, self._live = batch_size, heatmaps, live
         self._known = known
+        self._at_once = 1
+        if isinstance(boxes_of, Finder) and not live:
+            self._at_once = boxes_of.at_once
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Predicted]:
         """The result of each frame in order. Memory does not grow with their number."""
         chunk: list[_Work] = []
         persons = size = 0
-        for frame in frames:
-            work = self._work(frame)
+        for work in self._found(frames):
+            frame = work.frame
             chunk.append(work)
             persons += len(work.boxes)
             size += 0 if frame.image_bgr is None else frame.image_bgr.nbytes
@@ -69,15 +72,43 @@ class Pipeline:
                 chunk, persons, size = [], 0, 0
         yield from self._finish(chunk)
 
-    def _work(self, frame: Frame) -> _Work:
+    def _found(self, frames: Iterable[Frame]) -> Iterator[_Work]:
+        """Every frame with its persons, looked for in ``_at_once`` frames together."""
+        waiting: list[_Work | Frame] = []
+        unknown = 0
+        for frame in frames:
+            work = self._known_work(frame)
+            waiting.append(work or frame)
+            unknown += work is None
+            if unknown >= self._at_once or len(waiting) >= FRAMES_AT_ONCE:
+                yield from self._looked_for(waiting)
+                waiting, unknown = [], 0
+        yield from self._looked_for(waiting)
+
+    def _known_work(self, frame: Frame) -> _Work | None:
+        """What needs nobody to be looked for: an error, or a result of an earlier run."""
         if frame.error is not None:
             return _Work(frame, no_boxes(), frame.error)
-        if (done := self._known(frame)) is not None:
-            return _Work(frame, no_boxes(), done=done)
-        try:
-            return _Work(frame, self._boxes_of(frame))
-        except InputError as error:
-            return _Work(frame, no_boxes(), error)
+        done = self._known(frame)
+        return None if done is None else _Work(frame, no_boxes(), done=done)
+
+    def _looked_for(self, waiting: Sequence[_Work | Frame]) -> Iterator[_Work]:
+        unknown = [item for item in waiting if isinstance(item, Frame)]
+        found = iter(self._persons(unknown))
+        for item in waiting:
+            yield item if isinstance(item, _Work) else next(found)
+
+    def _persons(self, frames: Sequence[Frame]) -> list[_Work]:
+        if isinstance(self._boxes_of, Finder):
+            boxes = self._boxes_of.many(frames)
+            return [_Work(frame, own) for frame, own in zip(frames, boxes, strict=True)]
+        works = []
+        for frame in frames:
+            try:
+                works.append(_Work(frame, self._boxes_of(frame)))
+            except InputError as error:
+                works.append(_Work(frame, no_boxes(), error))
+        return works
 
     def _finish(self, chunk: Sequence[_Work]) -> Iterator[Predicted]:
         try:

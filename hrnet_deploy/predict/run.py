@@ -185,6 +185,7 @@ def _journal(
         "backend": engine.info.backend,
         "precision": engine.info.precision,
         "boxes": [sha256_file(p) if p is not None and p.is_file() else str(p) for p in persons],
+        "detector_backend": job.detector_backend,
         "boxes_format": job.boxes_format,
         "score_threshold": job.score_threshold,
         "exif": job.apply_exif,

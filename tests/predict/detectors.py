@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 F, I = TensorProto.FLOAT, TensorProto.INT64  # noqa: E741
 SIZE_HW = (128, 192)
@@ -231,3 +231,35 @@ def end_to_end(path: Path, form: str) -> Path:
         g.op("Reshape", row, g.const([1, 7], I_), out="output")
         outputs = [value("output", (1, 7))]
     return g.save(path, [image_input()], outputs)
+
+
+def batched(path: Path, batch: int | None) -> Path:
+    """The same detector for ``batch`` pictures at once (None: any number), each on its own."""
+    model = onnx.load(path)
+    graph = model.graph
+    body = compose.add_prefix_graph(graph, "one_")
+    axis = numpy_helper.from_array(np.array([0], np.int64), "first_axis")
+    for item in body.input:
+        node = helper.make_node("Unsqueeze", [f"of_{item.name}", "first_axis"], [item.name])
+        body.node.insert(0, node)
+    for item in body.output:
+        node = helper.make_node("Squeeze", [item.name, "first_axis"], [f"of_{item.name}"])
+        body.node.append(node)
+    for item in (*body.input, *body.output):
+        item.name = f"of_{item.name}"
+        del item.type.tensor_type.shape.dim[0]
+    body.initializer.append(axis)
+    names = [value.name for value in graph.input], [value.name for value in graph.output]
+    scan = helper.make_node("Scan", *names, body=body, num_scan_inputs=len(names[0]))
+    for item in (*graph.input, *graph.output):
+        first = item.type.tensor_type.shape.dim[0]
+        first.Clear()
+        if batch is None:
+            first.dim_param = "N"
+        else:
+            first.dim_value = batch
+    whole = helper.make_graph([scan], "batched", graph.input, graph.output)
+    model.graph.CopyFrom(whole)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -14,6 +14,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 
 from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.predict.detector.candidates import of_picture
 from hrnet_deploy.predict.detector.config import DetectorConfig
 from hrnet_deploy.predict.detector.detector import PersonDetector, prepared
 from hrnet_deploy.predict.job import PredictJob
@@ -66,6 +67,56 @@ def test_every_family_finds_the_rectangle_once(family: str, tmp_path: Path) -> N
     # Scaling down to 192x128 blurs an edge over up to two pixels of the picture.
     np.testing.assert_allclose(found.xyxy[0], BOX, atol=2.5)
     assert len(detector.detect(picture(None))) == 0
+
+
+IN_BATCHES = ("yolox", "nanodet", "detr", "hf-detr", "nms", "mm", "six")
+SEVERAL = (BOX, None, (100, 20, 180, 240), (10, 90, 60, 200), BOX)
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+@pytest.mark.parametrize("family", IN_BATCHES)
+def test_batches_change_nothing(family: str, batch: int | None, tmp_path: Path) -> None:
+    make, text = FAMILIES[family]
+    config = described(tmp_path, text)
+    pictures = [picture(box) for box in SEVERAL]
+    alone = [PersonDetector(make(tmp_path / "1.onnx"), config).detect(p) for p in pictures]
+    many = detectors.batched(make(tmp_path / "n.onnx"), batch)
+    detector = PersonDetector(many, config)
+    assert detector.at_once == (batch or 8)
+    together = detector.detect_many(pictures)
+    assert [len(found) for found in together] == [1, 0, 1, 1, 1]
+    for one, found in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(found.xyxy, one.xyxy)
+        np.testing.assert_array_equal(found.scores, one.scores)
+
+
+def test_tables_over_all_pictures_are_taken_apart() -> None:
+    table = np.array([[0, 1, 2, 3, 4, 0, 0.9], [2, 5, 6, 7, 8, 0, 0.8], [2, 0, 0, 1, 1, 0, 0.7]])
+    for outputs in ({"output": table}, {"output": table[None, None]}):
+        rows = [of_picture(outputs, index, 3)["output"].reshape(-1, 7) for index in range(3)]
+        assert [row[:, 6].tolist() for row in rows] == [[0.9], [], [0.8, 0.7]]
+
+
+def test_a_batch_is_what_the_graph_and_its_description_say(tmp_path: Path) -> None:
+    free = detectors.batched(detectors.yolox(tmp_path / "n.onnx"), None)
+    assert PersonDetector(free, described(tmp_path, "batch = 2")).at_once == 2
+    fixed = detectors.batched(detectors.yolox(tmp_path / "3.onnx"), 3)
+    with pytest.raises(InputError, match=r"has batch = 2, 3\.onnx takes 3"):
+        PersonDetector(fixed, described(tmp_path, "batch = 2"))
+    assert PersonDetector(detectors.tensorflow_ssd(tmp_path / "t.onnx")).at_once == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_openvino_finds_the_same(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    make, text = FAMILIES[family]
+    model, config = make(tmp_path / "d.onnx"), described(tmp_path, text)
+    expected = PersonDetector(model, config).detect(picture())
+    found = PersonDetector(model, config, backend="openvino").detect(picture())
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1e-3)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    with pytest.raises(InputError, match="OpenVINO runs on cpu"):
+        PersonDetector(model, config, backend="openvino", device="cuda")
 
 
 @pytest.mark.parametrize("form", ["nms", "six", "caffe"])
@@ -140,10 +191,16 @@ def test_the_way_into_the_network_is_the_way_back(width: int, height: int, resiz
 
 
 def test_predict_with_a_detector(tiny_onnx: Path, tmp_path: Path) -> None:
-    world = make_world(tmp_path / "w", images=2)
-    lines: list[str] = []
+    """Whatever the batch, and with a picture between that cannot be read."""
+    world = make_world(tmp_path / "w", images=11)
+    (world.images / "picture 3b.png").write_bytes(b"no picture")
     model = detectors.yolox(tmp_path / "d.onnx")
-    job = PredictJob((str(world.images),), tiny_onnx, detector=model)
-    summary = predict_to_files(job, emit=lines.append)
-    assert summary.frames == 2
-    assert summary.persons == 1
+    results = []
+    for detector in (model, detectors.batched(detectors.yolox(tmp_path / "n.onnx"), None)):
+        lines: list[str] = []
+        job = PredictJob((str(world.images),), tiny_onnx, detector=detector)
+        summary = predict_to_files(job, emit=lines.append)
+        assert (summary.frames, len(summary.skipped)) == (11, 1)
+        assert summary.persons > 1
+        results.append(lines)
+    assert results[0] == results[1]

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 Shape = tuple[int | None, ...]
 Arrays = dict[str, NDArray[np.float64]]
 
+_ONE_PICTURE = 3
+"""Sides of an input without a batch."""
+_IMAGE_ROW = 7
+"""Columns of a table that begins with the picture's place in the batch."""
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -35,6 +40,42 @@ class Signature:
         """The picture's sides, None where they are free."""
         shape = self.inputs[self.image][1]
         return (shape[-3], shape[-2]) if self.channels_last else (shape[-2], shape[-1])
+
+    @property
+    def batch(self) -> int | None:
+        """How many pictures go in at once; None where any number does."""
+        shape = self.inputs[self.image][1]
+        if len(shape) == _ONE_PICTURE:
+            return 1
+        if shape[0] is not None:
+            return shape[0]
+        free = all(_is_free(output) for output in self.outputs.values())
+        return None if free else 1  # the exporter left it open at the entrance only
+
+
+def _is_free(output: Shape) -> bool:
+    return bool(output) and (output[0] is None or _names_pictures(output))
+
+
+def _names_pictures(shape: Shape) -> bool:
+    """Whether an output is one table over all pictures, whose first column says which."""
+    flat = len(shape) == 2 or (len(shape) == 4 and shape[:2] == (1, 1))
+    return flat and shape[-1] == _IMAGE_ROW
+
+
+def of_picture(outputs: Arrays, index: int, batch: int) -> Arrays:
+    """What a batch of ``batch`` pictures gave for the one at ``index``, as if it were alone."""
+    if batch == 1:
+        return outputs
+    own = {}
+    for name, array in outputs.items():
+        if _names_pictures(array.shape):
+            rows = array.reshape(-1, _IMAGE_ROW)
+            rows = rows[rows[:, 0] == index]
+            own[name] = rows if array.ndim == 2 else rows[None, None]
+        else:
+            own[name] = array[index : index + 1]
+    return own
 
 
 @dataclass(frozen=True, eq=False)

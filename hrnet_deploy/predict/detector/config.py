@@ -34,7 +34,7 @@ class DetectorConfig:
     levels (0 to 255) in the order of ``color``. ``boxes`` and ``units`` ("pixels" of the input or
     "unit", fractions of it) matter for "ssd" and "end-to-end". ``person_class`` is the label of
     persons. Boxes that overlap by more than ``nms_threshold`` are one, where the graph does not
-    see to that itself.
+    see to that itself. ``batch`` are the pictures that go in at once, None as the graph says.
     """
 
     family: str
@@ -49,6 +49,7 @@ class DetectorConfig:
     person_class: int = 0
     score_threshold: float = SCORE_THRESHOLD
     nms_threshold: float = NMS_THRESHOLD
+    batch: int | None = None
 
 
 def read_config(path: Subject, recognised: DetectorConfig | None) -> DetectorConfig:
@@ -90,6 +91,7 @@ def _rules(config: DetectorConfig) -> dict[str, bool]:
         "units": config.units in ("pixels", "unit"),
         "person_class": _is_number(config.person_class),
         "score_threshold": _is_number(config.score_threshold),
+        "batch": config.batch is None or _is_side(config.batch),
         "nms_threshold": _is_number(config.nms_threshold) and 0 < config.nms_threshold <= 1,
     }
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.predict.detector import detr, end_to_end, nanodet, ssd, yolox
-from hrnet_deploy.predict.detector.candidates import Candidates, Signature
+from hrnet_deploy.predict.detector.candidates import Candidates, Signature, of_picture
 from hrnet_deploy.predict.detector.config import DetectorConfig, read_config
-from hrnet_deploy.predict.detector.session import DetectorSession
-from hrnet_deploy.predict.frames import Boxes, Frame, no_boxes
+from hrnet_deploy.predict.detector.session import Inputs, load_session
+from hrnet_deploy.predict.frames import Boxes, Finder, Frame, no_boxes
 from hrnet_deploy.runtime.checks import MIN_SIDE
 
 DECODERS = {
@@ -27,13 +30,18 @@ DECODERS = {
 }
 WITHOUT_NMS = ("detr", "hf-detr", "end-to-end")
 """Families that give each person once."""
+FREE_BATCH = 8
+"""Pictures in a batch where the graph takes any number; more are no faster, only larger."""
+BATCH_NDIM = 4
 
 
-class PersonDetector:
+class PersonDetector(Finder, Closing):
     """``PersonDetector("yolox_s.onnx")(frame)``: the persons in a frame, best first.
 
-    ``config`` is a TOML file for what the graph does not say; ``score_threshold`` goes before its
-    own. Raises InputError for a graph of an unknown form.
+    Takes an ``.onnx``, or a ``.plan`` that ``build --detector`` made. ``config`` is a TOML file
+    for what the graph does not say; ``score_threshold`` goes before its own. ``backend`` is
+    "onnxruntime" (None) or "openvino", "tensorrt" for a plan. Raises InputError for a graph of an
+    unknown form.
     """
 
     def __init__(
@@ -44,35 +52,92 @@ class PersonDetector:
         score_threshold: float | None = None,
         device: str | None = None,
         threads: int | None = None,
+        backend: str | None = None,
     ) -> None:
         self.path = Path(path)
-        self._session = DetectorSession(self.path, device=device, threads=threads)
-        self.config = _configuration(self.path, self._session.signature, config)
+        self._session = load_session(self.path, backend=backend, device=device, threads=threads)
+        self.config = configuration(self.path, self._session.signature, config)
         if score_threshold is not None:
             self.config = dataclasses.replace(self.config, score_threshold=score_threshold)
+        self.at_once = self._at_once()
 
-    def __call__(self, frame: Frame) -> Boxes:
-        """Boxes in pixels of the frame, clipped to it."""
-        return no_boxes() if frame.image_bgr is None else self.detect(frame.image_bgr)
+    def _at_once(self) -> int:
+        """How many pictures a batch takes, by the description and by the graph."""
+        least, most = self._session.batches
+        wanted = self.config.batch or min(FREE_BATCH, most or FREE_BATCH)
+        if self.config.batch is None:
+            return max(least, wanted)
+        if wanted < least or (most is not None and wanted > most):
+            takes = f"{least}" if least == most else f"{least} to {most or 'any number'}"
+            problem = f"has batch = {wanted}, {self.path.name} takes {takes}"
+            raise InputError("--detector-config", problem, "Leave batch out")
+        return wanted
+
+    def many(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """Boxes of several frames in pixels of each, clipped to it; batches change nothing."""
+        images = [frame.image_bgr for frame in frames if frame.image_bgr is not None]
+        found = iter(self.detect_many(images))
+        return [no_boxes() if frame.image_bgr is None else next(found) for frame in frames]
 
     def detect(self, image_bgr: NDArray[np.uint8]) -> Boxes:
-        """The same for a picture (H, W, 3) uint8 BGR."""
-        height, width = image_bgr.shape[:2]
-        size_hw = self._size_hw(height, width)
-        tensor, scale_xy, shift_xy = prepared(image_bgr, size_hw, self.config)
-        signature = self._session.signature
-        tensor = tensor if signature.channels_last else tensor.transpose(2, 0, 1)
-        if len(signature.inputs[signature.image][1]) == 4:
-            tensor = tensor[None]
-        inputs: dict[str, NDArray[np.generic]] = {signature.image: tensor}
-        if detr.SIZE_INPUT in signature.inputs:
-            inputs[detr.SIZE_INPUT] = np.array([[width, height]])
-        found = DECODERS[self.config.family](self._session.run(inputs), size_hw, self.config)
-        edges = _in_image(found, size_hw, scale_xy, shift_xy)
-        edges = np.clip(edges, 0, np.array([width, height] * 2, np.float64))
-        return self._chosen(edges, found.scores)
+        """The persons in one picture (H, W, 3) uint8 BGR."""
+        return self.detect_many([image_bgr])[0]
 
-    def _size_hw(self, height: int, width: int) -> tuple[int, int]:
+    def detect_many(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Boxes]:
+        """The same for several; those that the graph takes at one size share batches."""
+        found: list[Boxes] = []
+        for size_hw, group in groupby(images_bgr, key=self._size_hw):
+            alike = list(group)
+            for start in range(0, len(alike), self.at_once):
+                found += self._detect_batch(alike[start : start + self.at_once], size_hw)
+        return found
+
+    def close(self) -> None:
+        """Let go of the graph."""
+        self._session.close()
+
+    def _detect_batch(
+        self, images_bgr: Sequence[NDArray[np.uint8]], size_hw: tuple[int, int]
+    ) -> list[Boxes]:
+        ways = [prepared(image, size_hw, self.config) for image in images_bgr]
+        inputs = self._inputs(images_bgr, [tensor for tensor, _, _ in ways])
+        outputs = self._session.run(inputs)
+        count = len(next(iter(inputs.values()))) if self._has_batch else 1
+        boxes = []
+        for index, (image, (_, scale_xy, shift_xy)) in enumerate(
+            zip(images_bgr, ways, strict=True)
+        ):
+            own = of_picture(outputs, index, count)
+            found = DECODERS[self.config.family](own, size_hw, self.config)
+            edges = _in_image(found, size_hw, scale_xy, shift_xy)
+            limit = np.array([image.shape[1], image.shape[0]] * 2, np.float64)
+            boxes.append(self._chosen(np.clip(edges, 0, limit), found.scores))
+        return boxes
+
+    @property
+    def _has_batch(self) -> bool:
+        signature = self._session.signature
+        return len(signature.inputs[signature.image][1]) == BATCH_NDIM
+
+    def _inputs(
+        self, images_bgr: Sequence[NDArray[np.uint8]], tensors: list[NDArray[np.float32]]
+    ) -> Inputs:
+        """What goes in, filled up with black where the graph takes no fewer."""
+        signature = self._session.signature
+        least, _ = self._session.batches
+        sizes = [[image.shape[1], image.shape[0]] for image in images_bgr]
+        for _ in range(least - len(tensors)):
+            tensors.append(np.zeros_like(tensors[0]))
+            sizes.append(sizes[0])
+        batch = np.stack(tensors)
+        batch = batch if signature.channels_last else batch.transpose(0, 3, 1, 2)
+        inputs: Inputs = {signature.image: batch if self._has_batch else batch[0]}
+        if detr.SIZE_INPUT in signature.inputs:
+            inputs[detr.SIZE_INPUT] = np.array(sizes)
+        return inputs
+
+    def _size_hw(self, image_bgr: NDArray[np.uint8]) -> tuple[int, int]:
+        height, width = image_bgr.shape[:2]
         own = self._session.signature.size_hw
         stated = self.config.size_hw or (None, None)
         # A graph of any size (TensorFlow's) takes the picture as it is.
@@ -140,7 +205,7 @@ def _in_image(
     return in_image
 
 
-def _configuration(path: Path, signature: Signature, config: Subject | None) -> DetectorConfig:
+def configuration(path: Path, signature: Signature, config: Subject | None) -> DetectorConfig:
     """What the graph says, and the file where there is one."""
     known = (
         detr.recognised(signature)
