@@ -41,13 +41,13 @@ class ModelSpec:
     ``crops`` input, always "bgr"; ``network_color_order`` what the network itself was trained on.
     ``mean_rgb`` and ``std_rgb`` are in units of 1/255 grey levels, red first whatever the network's
     order. ``flip_pairs`` is None where unknown (no flip-test then), ``sigmas`` None where none are
-    published. ``shift_heatmap`` says whether the flip-test moves the mirrored heatmap right by one
-    pixel. ``decode`` is "quarter" (official quarter offset), "dark" (Zhang et al., CVPR 2020) or
-    "none" (plain arg-max). ``static_batch`` is the fixed batch of the graph, None where dynamic.
-    ``precision`` is the type of the convolutions; what is not quantised in an "int8" file is
-    float32. ``tolerances`` are the parity gates that the artefact passed ("ap_drop", in points,
-    for int8); measured figures stand in the card beside it, never here, so that the same
-    checkpoint and versions give the same bytes.
+    published. ``shift_heatmap`` says whether a flip-test, in the graph or around it, moves the
+    mirrored heatmap right by one pixel. ``decode`` is "quarter" (official quarter offset), "dark"
+    (Zhang et al., CVPR 2020) or "none" (plain arg-max). ``static_batch`` is the fixed batch of the
+    graph, None where dynamic. ``precision`` is the type of the convolutions; what is not quantised
+    in an "int8" file is float32. ``tolerances`` are the parity gates that the artefact passed
+    ("ap_drop", in points, for int8); measured figures stand in the card beside it, never here, so
+    that the same checkpoint and versions give the same bytes.
     """
 
     architecture: str

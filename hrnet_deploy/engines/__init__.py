@@ -40,11 +40,14 @@ class EngineOutput:
 
     ``keypoints_heatmap`` is (N, K, 2) float32, x and y in heatmap pixels; ``scores`` (N, K)
     float32, the heatmap's maximum; ``heatmaps_nkhw`` (N, K, h, w) float32 or None.
+    ``second_pass`` (N,) says whose mirror image was looked at too, where that is decided person by
+    person; None where it is not.
     """
 
     keypoints_heatmap: NDArray[np.float32]
     scores: NDArray[np.float32]
     heatmaps_nkhw: NDArray[np.float32] | None = None
+    second_pass: NDArray[np.bool_] | None = None
 
 
 class Engine(Closing):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.evaluation.sample import Sample
-from hrnet_deploy.runtime.decode import decode_heatmaps, flip_back
+from hrnet_deploy.runtime.decode import decode_heatmaps, merge_flipped
 from hrnet_deploy.spec import ModelSpec
 
 Floats = NDArray[np.float32]
@@ -63,10 +63,7 @@ class RawHeatmaps:
             chosen = list(treatment.order)
             straight, mirrored = straight[:, chosen], mirrored[:, chosen]
         if treatment.flip_test:
-            turned = flip_back(mirrored, treatment.pairs)
-            if treatment.shift:
-                turned[..., 1:] = turned[..., :-1].copy()
-            straight = (straight + turned) * np.float32(0.5)
+            straight = merge_flipped(straight, mirrored, treatment.pairs, shift=treatment.shift)
         return decode_heatmaps(straight, treatment.decode)
 
 

@@ -88,7 +88,7 @@ def resolve_model(
     if shift is None:
         shift = True
         assumptions.append(
-            "the flip-test shifts by one pixel, as the official code's does (--no-shift otherwise)"
+            "a flip-test shifts by one pixel, as the official code's does (--no-shift otherwise)"
         )
     return ModelChoice(
         input_size_hw=size,

@@ -177,7 +177,11 @@ def _engines(job: LadderJob, folder: Path, say: Say) -> Iterator[tuple[str, Open
     more = [check_input_file(path, what="engine (.onnx or .plan)") for path in job.engines]
     checkpoint = read_checkpoint(check_input_file(job.checkpoint, what="checkpoint"))
     base = checkpoint_spec(checkpoint, ExportSettings(), say=say)
-    specs = [_with_flip(base, flip) for flip in (True, False) if not flip or base.flip_pairs]
+    specs = [
+        dataclasses.replace(base, flip_test=flip)
+        for flip in (True, False)
+        if not flip or base.flip_pairs
+    ]
     for spec in specs:
         yield REFERENCE, functools.partial(reference_engine, checkpoint, spec)
     weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
@@ -197,10 +201,6 @@ def _engines(job: LadderJob, folder: Path, say: Say) -> Iterator[tuple[str, Open
 def _beside(checkpoint: Path) -> list[Path]:
     names = [checkpoint.with_name(checkpoint.stem + suffix) for suffix in BESIDE]
     return [path for path in names if path.is_file()]
-
-
-def _with_flip(spec: ModelSpec, flip: bool) -> ModelSpec:
-    return dataclasses.replace(spec, flip_test=flip, shift_heatmap=spec.shift_heatmap and flip)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def promised_spec(
         sigmas=keypoints.sigmas,
         skeleton=keypoints.skeleton,
         flip_test=settings.flip_test,
-        shift_heatmap=shift and settings.flip_test,
+        shift_heatmap=shift,
         decode=settings.decode or facts.decode,
         box_padding=facts.box_padding,
         network_color_order=facts.network_color_order,

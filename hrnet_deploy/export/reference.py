@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.errors import EnvironmentFault
-from hrnet_deploy.runtime.decode import Heatmaps, decode_heatmaps, flip_back
+from hrnet_deploy.runtime.decode import Heatmaps, decode_heatmaps, merge_flipped
 from hrnet_deploy.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REFERENCE_BATCH = 16
 """Crops at a time; it bounds memory, the result does not depend on it."""
 
-__all__ = ["Heatmaps", "ReferenceEngine", "TorchEngine", "decode_heatmaps", "flip_back"]
+__all__ = ["Heatmaps", "ReferenceEngine", "TorchEngine", "decode_heatmaps"]
 
 
 class ReferenceEngine(Engine):
@@ -47,11 +47,8 @@ class ReferenceEngine(Engine):
         if not self.spec.flip_test:
             return straight
         mirrored = self._forward(np.ascontiguousarray(images[..., ::-1]))
-        turned = flip_back(mirrored, self.spec.flip_pairs or ())
-        if self.spec.shift_heatmap:
-            turned[..., 1:] = turned[..., :-1].copy()
-        averaged: Heatmaps = (straight + turned) * np.float32(0.5)
-        return averaged
+        pairs, shift = self.spec.flip_pairs or (), self.spec.shift_heatmap
+        return merge_flipped(straight, mirrored, pairs, shift=shift)
 
     def _normalised(self, crops_nhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images (N, 3, h, w) in the network's channel order."""

@@ -82,7 +82,7 @@ def checkpoint_spec(checkpoint: Checkpoint, settings: ExportSettings, *, say: Sa
         input_size_hw=settings.input_size_hw,
         keypoints=settings.keypoints,
         recipe=choose_recipe(checkpoint, settings.recipe),
-        shift_heatmap=settings.shift_heatmap if settings.flip_test else False,
+        shift_heatmap=settings.shift_heatmap,
         allow_unknown=settings.allow_unknown,
     )
     for line in (*checkpoint.notes, *choice.assumptions):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineOutput
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.runtime.flip import run_batches
 from hrnet_deploy.runtime.geometry import UNIT_PX, CropGeometry
 
 FIXED_POINT_REACH = 2**20
@@ -29,22 +30,10 @@ def run_persons(
     ``geometries`` say where the persons of each picture are; persons of several pictures share
     batches of ``batch_size`` crops. A picture without persons may be None.
     """
-    spec = engine.spec
-    keypoints = [np.zeros((0, spec.joints, 2), np.float32)]
-    scores = [np.zeros((0, spec.joints), np.float32)]
-    maps = [np.zeros((0, spec.joints, *spec.heatmap_size_hw), np.float32)]
-    for crops in crop_batches(images_bgr, geometries, spec.input_size_hw, batch_size):
-        output = engine.run(crops, heatmaps=heatmaps)
-        keypoints.append(output.keypoints_heatmap)
-        scores.append(output.scores)
-        if output.heatmaps_nkhw is not None:
-            maps.append(output.heatmaps_nkhw)
-    whole = EngineOutput(
-        np.concatenate(keypoints),
-        np.concatenate(scores),
-        np.concatenate(maps) if heatmaps else None,
-    )
-    return _split(whole, [len(geometry) for geometry in geometries])
+    counts = [len(geometry) for geometry in geometries]
+    batches = crop_batches(images_bgr, geometries, engine.spec.input_size_hw, batch_size)
+    size = min(batch_size, sum(counts))
+    return _split(run_batches(engine, batches, sum(counts), size, heatmaps=heatmaps), counts)
 
 
 def _split(whole: EngineOutput, counts: Sequence[int]) -> list[EngineOutput]:
@@ -53,7 +42,8 @@ def _split(whole: EngineOutput, counts: Sequence[int]) -> list[EngineOutput]:
     for count in counts:
         own = slice(start, start := start + count)
         maps = None if whole.heatmaps_nkhw is None else whole.heatmaps_nkhw[own]
-        parts.append(EngineOutput(whole.keypoints_heatmap[own], whole.scores[own], maps))
+        second = None if whole.second_pass is None else whole.second_pass[own]
+        parts.append(EngineOutput(whole.keypoints_heatmap[own], whole.scores[own], maps, second))
     return parts
 
 

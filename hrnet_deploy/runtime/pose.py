@@ -14,6 +14,7 @@ from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
 from hrnet_deploy.runtime.crops import run_persons
+from hrnet_deploy.runtime.flip_choice import with_flip
 from hrnet_deploy.runtime.geometry import CropGeometry
 
 KEYPOINT_THRESHOLD = 0.2
@@ -79,8 +80,11 @@ class PoseEstimator(Closing):
     """Keypoints of persons in boxes: ``PoseEstimator("w32.onnx")(image_bgr, boxes_xyxy)``.
 
     Takes the path of an engine file, which it closes again, or a loaded engine, which it leaves
-    open. ``batch_size`` bounds the memory for crops. A context manager. May be called from
-    several threads at once where its engine may.
+    open. ``batch_size`` bounds the memory for crops. ``flip`` is "exact" or "off" to make sure of
+    what the engine contains, or "adaptive": persons whose heatmaps are ambiguous are looked at a
+    second time, mirrored, with an engine that was exported without flip-test; ``flip_threshold``
+    says who, by default as ``hrnet-deploy calibrate-flip`` found. A context manager. May be called
+    from several threads at once where its engine may.
     """
 
     def __init__(
@@ -90,15 +94,22 @@ class PoseEstimator(Closing):
         device: str | None = None,
         threads: int | None = None,
         batch_size: int = 32,
+        flip: str | None = None,
+        flip_threshold: float | None = None,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise InputError("batch_size", f"is {batch_size!r}", "Give a whole number from 1 on")
         self.batch_size = batch_size
         self._owns_engine = not isinstance(engine, Engine)
         if isinstance(engine, Engine):
-            self.engine = engine
-        else:
-            self.engine = load_engine(checked_path(engine), device=device, threads=threads)
+            self.engine = with_flip(engine, flip, threshold=flip_threshold)
+            return
+        loaded = load_engine(checked_path(engine), device=device, threads=threads)
+        try:
+            self.engine = with_flip(loaded, flip, threshold=flip_threshold)
+        except BaseException:
+            loaded.close()
+            raise
 
     @classmethod
     def from_pretrained(
@@ -108,10 +119,18 @@ class PoseEstimator(Closing):
         device: str | None = None,
         threads: int | None = None,
         batch_size: int = 32,
+        flip: str | None = None,
+        flip_threshold: float | None = None,
     ) -> PoseEstimator:
         """Load an engine file (.onnx or .plan) by its path; the same as calling the class."""
-        engine = checked_path(path)
-        return cls(engine, device=device, threads=threads, batch_size=batch_size)
+        return cls(
+            checked_path(path),
+            device=device,
+            threads=threads,
+            batch_size=batch_size,
+            flip=flip,
+            flip_threshold=flip_threshold,
+        )
 
     def __call__(self, image_bgr: NDArray[np.uint8], boxes_xyxy: ArrayLike) -> Poses:
         """Poses of the persons in ``boxes_xyxy`` (N, 4), edges in pixels of ``image_bgr``.

@@ -16,6 +16,7 @@ from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import DeployError, InputError
 from hrnet_deploy.runtime.crops import crop_into
+from hrnet_deploy.runtime.flip import FlipEngine, SecondPasses, persons_in_doubt
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
 
@@ -26,6 +27,9 @@ PICTURES_PER_BATCH = 1024
 """A batch is closed after so many pictures even if hardly anybody is in them."""
 
 MAX_WORKERS = 8
+
+WAIT_BATCHES = 16
+"""A second pass of an adaptive flip-test waits at most so many batches for its own to be full."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +49,15 @@ class ImagePoses:
     """The result of a job: ``keypoints_px`` (n, K, 2) in pixels of the picture, ``scores`` (n, K).
 
     With an ``error`` (the picture cannot be read, or the engine gave NaN for one of its persons)
-    both are empty.
+    both are empty. ``second_passes`` counts the persons whose mirror image was looked at too, in
+    an adaptive flip-test.
     """
 
     job: ImageJob
     keypoints_px: NDArray[np.float32]
     scores: NDArray[np.float32]
     error: DeployError | None = None
+    second_passes: int = 0
 
 
 def poses_of_images(
@@ -68,7 +74,8 @@ def poses_of_images(
     ``workers`` threads (None for one per core); the engine runs in the caller's thread. Memory
     does not grow with the number of jobs, nor with the persons in one. Closing the iterator stops
     and joins the threads. Raises what the engine raises; an InputError of ``read`` goes into the
-    result of its picture.
+    result of its picture. The second passes of a ``FlipEngine`` are collected into batches of their
+    own, for which the results of a picture wait.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise InputError("batch_size", f"is {batch_size!r}", "Give a whole number from 1 on")
@@ -91,6 +98,7 @@ class PictureInWork:
         self.not_finite: list[int] = []
         self.error: DeployError | None = None
         self.unfinished = persons
+        self.second_passes = 0
 
     def result(self, heatmap_size_wh: tuple[int, int]) -> ImagePoses:
         """The poses in pixels of the picture, or the error that it met."""
@@ -101,7 +109,7 @@ class PictureInWork:
         if error is not None:
             return ImagePoses(self.job, self.keypoints_heatmap[:0], self.scores[:0], error)
         keypoints_px = self.job.geometry.to_image(self.keypoints_heatmap, heatmap_size_wh)
-        return ImagePoses(self.job, keypoints_px, self.scores)
+        return ImagePoses(self.job, keypoints_px, self.scores, None, self.second_passes)
 
 
 class _Picture(PictureInWork):
@@ -155,6 +163,43 @@ class _Batch:
         self.pictures = 0
 
 
+class _Second:
+    """Persons of several batches whose mirror images wait to be looked at."""
+
+    def __init__(self, engine: FlipEngine, batch_size: int) -> None:
+        self.first = engine.first
+        self._waiting = SecondPasses[tuple[_Picture, int]](engine, batch_size)
+        self._batches = 0
+
+    def add(self, batch: _Batch, first: EngineOutput | None, kept: NDArray[np.intp]) -> None:
+        """Take those of a batch that are in doubt; row i of ``first`` is crop ``kept[i]``."""
+        self._batches += 1
+        owners = [
+            (p.picture, n) for p in batch.parts for n in range(p.persons.start, p.persons.stop)
+        ]
+        if first is not None:
+            for person in persons_in_doubt(first):
+                crop = int(kept[person])
+                self._waiting.add(batch.crops_nhwc[crop], first, person, owners[crop])
+                if self._waiting.full:
+                    self.run()
+        if self._batches >= WAIT_BATCHES:
+            self.run()
+
+    def run(self) -> None:
+        """Look at all that wait, and hand the poses to their pictures."""
+        self._batches = 0
+        for places, output in self._waiting.run():
+            for row, (picture, person) in enumerate(places):
+                picture.unfinished -= 1
+                picture.second_passes += 1
+                if output is None:
+                    picture.not_finite.append(person)
+                else:
+                    picture.keypoints_heatmap[person] = output.keypoints_heatmap[row]
+                    picture.scores[person] = output.scores[row]
+
+
 class _Stream:
     """The state of one call of ``poses_of_images``."""
 
@@ -169,6 +214,9 @@ class _Stream:
         self._batch_size, self._read, self._workers = batch_size, read, workers
         self._pictures: deque[_Picture] = deque()
         self._buffers: list[NDArray[np.uint8]] = []
+        self._second: _Second | None = None
+        if isinstance(engine, FlipEngine):
+            self._second = _Second(engine, batch_size)
 
     def results(self, jobs: Iterator[ImageJob]) -> Iterator[ImagePoses]:
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="hrnet-deploy-crops")
@@ -181,6 +229,9 @@ class _Stream:
                 if not waiting:
                     break
                 self._finish(waiting.popleft())
+                yield from self._done()
+            if self._second is not None:
+                self._second.run()
                 yield from self._done()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -234,15 +285,20 @@ class _Stream:
         kept, output = self._run(batch.crops_nhwc[: batch.count], np.flatnonzero(readable))
         row = np.full(batch.count, -1, np.intp)
         row[kept] = np.arange(len(kept))
+        in_doubt = np.zeros(batch.count, np.bool_)
+        if output is not None and output.second_pass is not None:
+            in_doubt[kept] = output.second_pass
         for part in batch.parts:
             picture, rows = part.picture, row[part.place]
-            picture.unfinished -= len(rows)
+            picture.unfinished -= int((~in_doubt[part.place]).sum())
             lost = np.flatnonzero(rows < 0)
             if len(lost):
                 picture.not_finite.extend((lost + part.persons.start).tolist())
             elif output is not None:
                 picture.keypoints_heatmap[part.persons] = output.keypoints_heatmap[rows]
                 picture.scores[part.persons] = output.scores[rows]
+        if self._second is not None:
+            self._second.add(batch, output, kept)
         self._buffers.append(batch.crops_nhwc)
 
     def _run(
@@ -255,6 +311,8 @@ class _Stream:
         while len(indices):
             chosen = crops_nhwc if len(indices) == len(crops_nhwc) else crops_nhwc[indices]
             try:
+                if self._second is not None:
+                    return indices, self._second.first(chosen)
                 return indices, self._engine.run(chosen)
             except NonFiniteOutput as fault:
                 indices = np.delete(indices, fault.indices)

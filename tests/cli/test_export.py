@@ -89,7 +89,7 @@ def test_options_reach_the_file(cli: Cli, checkpoint: Path, tmp_path: Path) -> N
     assert facts["path"] == str(target)
     with load_engine(target) as engine:
         spec = engine.spec
-    assert (spec.precision, spec.flip_test, spec.shift_heatmap) == ("fp16", False, False)
+    assert (spec.precision, spec.flip_test, spec.shift_heatmap) == ("fp16", False, True)
     assert (spec.decode, spec.static_batch, spec.has_heatmaps) == ("dark", 2, False)
 
 

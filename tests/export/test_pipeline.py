@@ -18,8 +18,8 @@ pytest.importorskip("torch")
 
 from hrnet_deploy.export.graph import GraphWriter  # noqa: E402
 from hrnet_deploy.export.pipeline import decode, merge_mirrored, normalise  # noqa: E402
-from hrnet_deploy.export.reference import decode_heatmaps, flip_back  # noqa: E402
 from hrnet_deploy.keypoints import keypoint_set  # noqa: E402
+from hrnet_deploy.runtime.decode import decode_heatmaps, flip_back, merge_flipped  # noqa: E402
 from hrnet_deploy.runtime.geometry import CropGeometry  # noqa: E402
 from hrnet_deploy.spec import ModelSpec  # noqa: E402
 
@@ -122,6 +122,10 @@ def test_reference_flip_back_is_the_official_one(data: Path) -> None:
     assert COCO.flip_pairs is not None
     turned = flip_back(golden["heatmaps_of_flipped_input"], COCO.flip_pairs)
     np.testing.assert_array_equal(turned, golden["flipped_back"])
+    for shift, expected in ((False, "flipped_back"), (True, "shifted")):
+        mirrored = golden["heatmaps_of_flipped_input"]
+        merged = merge_flipped(np.zeros_like(mirrored), mirrored, COCO.flip_pairs, shift=shift)
+        np.testing.assert_array_equal(2 * merged, golden[expected])
 
 
 @given(seed=st.integers(0, 2**32 - 1), rule=st.sampled_from(["quarter", "none", "dark"]))
