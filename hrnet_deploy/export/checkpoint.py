@@ -46,6 +46,9 @@ The official training script writes ``state_dict`` and ``best_state_dict``: both
 epoch, whatever the second one's name.
 """
 
+_TRAINING_KEYS = {"optimizer", "optimizers", "best_state_dict", "epoch"}
+"""What training goes on from; a published mmpose file has none of them beside its ``meta``."""
+
 
 def read_checkpoint(path: Subject) -> Checkpoint:
     """Read ``path`` (.pth of any layout, .safetensors), refusing what is not plain HRNet weights.
@@ -182,15 +185,19 @@ def _weights_in(
     holder = next((k for k in _HOLDERS if _is_state_dict(content.get(k))), None)
     if holder is None:
         return _only_tensors(path, content), False, ()
-    if holder == "state_dict" and set(content) <= {"state_dict", "meta"}:
-        return _only_tensors(path, content[holder]), False, ()
-    note = f"used '{holder}' of a training checkpoint"
-    epoch = content.get("epoch")
-    if isinstance(epoch, int):
+    others = [key for key in content if key not in (holder, "meta")]
+    training = not _TRAINING_KEYS.isdisjoint(others)
+    tensors = _only_tensors(path, content[holder])
+    if not others:
+        return tensors, training, ()
+    note = f"used '{holder}'" + (" of a training checkpoint" if training else "")
+    if isinstance(epoch := content.get("epoch"), int):
         note += f" (epoch {epoch})"
+    if not training:
+        note += f", left aside: {', '.join(str(key)[:40] for key in others[:3])}"
     if holder == "state_dict" and _is_state_dict(content.get("best_state_dict")):
         note += _about_best(content)
-    return _only_tensors(path, content[holder]), True, (note,)
+    return tensors, training, (note,)
 
 
 def _about_best(content: Mapping[str, Any]) -> str:

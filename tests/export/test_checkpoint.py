@@ -118,6 +118,20 @@ def test_mmpose(state: State, save: Save, head: str, flavour: str) -> None:
     assert_same_weights(checkpoint.state_dict, state)
 
 
+def test_mmpose_without_an_optimizer_is_no_training_checkpoint(state: State, save: Save) -> None:
+    """What mmengine saves with ``save_optimizer=False``."""
+    content = {"meta": {}, "state_dict": mmpose_names(state, "head"), "message_hub": {}}
+    checkpoint = read_checkpoint(save(content))
+    assert checkpoint.flavour == "mmpose-1.x"
+    assert checkpoint.notes == ("used 'state_dict', left aside: message_hub",)
+
+
+@pytest.mark.parametrize("holder", ["model", "state_dict"])
+def test_weights_alone_need_no_words(state: State, save: Save, holder: str) -> None:
+    checkpoint = read_checkpoint(save({holder: state}))
+    assert (checkpoint.flavour, checkpoint.notes) == ("official", ())
+
+
 class HistoryBuffer:
     """Stands for mmengine's class of that name: arrays and bound statistics."""
 
