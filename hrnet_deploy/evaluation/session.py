@@ -122,4 +122,6 @@ def _evaluate(
         if not result.skipped:
             journal.remove()
     say(f"written: {job.output}, {detections_path(job.output)}")
+    if result.skipped:
+        say(f"kept: {job.journal}; the same command again tries only what was left out")
     return result.as_json()

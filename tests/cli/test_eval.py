@@ -260,6 +260,8 @@ def test_skipped_images_make_exit_code_one(command: Command) -> None:
     assert "partial (1 images left out), not comparable" in done.stdout
     assert "failed: 1 images were left out, e.g. picture 3.png: " in done.stderr
     assert command.journal.exists()
+    kept = f"kept: {command.journal.name}; the same command again tries only what was left out"
+    assert kept in done.stderr
 
     broken.write_bytes(content)
     again = command.here("--keep-going")
