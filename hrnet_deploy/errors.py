@@ -123,6 +123,5 @@ _DISPLAY_NAMES = {
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
     "tensorrt_rtx": "TensorRT for RTX",
-    "pycocotools": "pycocotools",
     "safetensors": "safetensors",
 }

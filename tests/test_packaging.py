@@ -26,7 +26,7 @@ MAX_CHECKPOINT_BYTES = 4_000_000
 MAX_WHEEL_BYTES = 5_000_000
 MAX_TREE_BYTES = 8 << 20
 EXTRAS = {
-    *("all", "cpu", "dev", "eval", "export", "gpu", "mpii", "openvino", "parquet", "report"),
+    *("all", "cpu", "dev", "export", "gpu", "mpii", "openvino", "parquet", "report"),
     *("rtx", "supervision", "tensorrt", "view"),
 }
 
@@ -124,7 +124,6 @@ def test_the_extra_all_takes_nothing_that_needs_a_gpu(metadata: email.message.Me
         "onnx",
         "onnxruntime",
         "openvino",
-        "pycocotools",
         "safetensors",
         "starlette",
         "torch",

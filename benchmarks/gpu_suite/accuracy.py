@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from gpu_suite import Context, Missing, needed, needed_gpu
+from gpu_suite import Context, Missing, needed_gpu
 from gpu_suite.prepare import MODELS, onnx_path
 
 SEED = 2_000_000
@@ -16,7 +16,6 @@ FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 
 def run(context: Context) -> dict[str, Any]:
     """COCO figures of each engine that can be had, on the same pictures."""
-    needed("pycocotools")
     needed_gpu(context)
     from hrnet_deploy.demo.people import write_dataset
     from hrnet_deploy.evaluation.run import evaluate

@@ -31,7 +31,6 @@ DISTRIBUTIONS = {
     "torch": ("torch",),
     "onnx": ("onnx",),
     "safetensors": ("safetensors",),
-    "pycocotools": ("pycocotools",),
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings"),
     "cuda.bindings": ("cuda-bindings",),
     "nvrtc": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
@@ -91,7 +90,6 @@ def _abilities(
     )
     export = "pip install 'hrnet-deploy[export]'"
     yield _needs(packages, "export", dict.fromkeys(("torch", "onnx", "safetensors"), export))
-    yield _needs(packages, "eval", {"pycocotools": "pip install 'hrnet-deploy[eval]'"})
     yield _onnxruntime_cuda(packages, providers, report)
     yield _tensorrt(packages, report)
     if (packages["cv2"] or "").startswith("5"):

@@ -7,12 +7,14 @@ set in which drawn pictures stand several times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hrnet_deploy.evaluation.matching import CategoryMatches, Matching
+from hrnet_deploy.evaluation.truth import AREA_RANGES
 
 RECALLS = np.linspace(0.0, 1.00, 101)
 """COCO reads precision at these recalls (pycocotools, ``Params.recThrs``)."""
@@ -33,21 +35,24 @@ class Matched:
     persons: NDArray[np.int64]
 
 
-def matches_of_images(entries: Sequence[dict[str, Any] | None], *, first: int = 0) -> Matched:
-    """Of N ``COCOeval.evalImgs`` in the order of the pictures, from threshold ``first`` on."""
-    persons = np.array([0 if e is None else np.sum(e["gtIgnore"] == 0) for e in entries], np.int64)
-    there = [(index, entry) for index, entry in enumerate(entries) if entry is not None]
-    if not there:
-        nothing = np.zeros((0, 0), np.bool_)
-        return Matched(np.zeros(0, np.intp), nothing, nothing, persons)
-    counts = [len(entry["dtScores"]) for _, entry in there]
-    image_of = np.repeat([index for index, _ in there], counts).astype(np.intp)
-    scores = np.concatenate([np.asarray(entry["dtScores"], np.float64) for _, entry in there])
-    matched = np.concatenate([entry["dtMatches"][first:] for _, entry in there], axis=1) > 0
-    ignored = np.concatenate([entry["dtIgnore"][first:] for _, entry in there], axis=1) > 0
-    order = np.argsort(-scores, kind="mergesort")
-    true, false = (matched & ~ignored)[:, order], (~matched & ~ignored)[:, order]
-    return Matched(image_of[order], true, false, persons)
+def tables_of(matching: Matching, *, first: int = 0) -> dict[str, tuple[Matched, ...]]:
+    """The matches of each category by the range of areas, from threshold number ``first`` on."""
+    images = len(matching.image_ids)
+    return {
+        name: tuple(_table(category, area, images, first) for category in matching.categories)
+        for area, name in enumerate(AREA_RANGES)
+    }
+
+
+def _table(category: CategoryMatches, area: int, images: int, first: int) -> Matched:
+    wanted = category.person_image[~category.person_ignored[area]]
+    matched, counts = category.matched[area, first:], ~category.ignored[area, first:]
+    return Matched(
+        category.detection_image,
+        matched & counts,
+        ~matched & counts,
+        np.bincount(wanted, minlength=images),
+    )
 
 
 def precision_and_recall(

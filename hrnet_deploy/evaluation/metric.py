@@ -1,25 +1,47 @@
-"""COCO keypoint AP and AR, computed by pycocotools."""
+"""COCO keypoint AP and AR, equal to pycocotools' to the last digit."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hrnet_deploy.errors import require
+from hrnet_deploy.evaluation.accumulate import Matched, precision_and_recall, tables_of
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import Matching, matched
 
 STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 """The ten figures of COCO's keypoint summary, in its order."""
 
 Stats = dict[str, float | None]
 
+_AREAS = {"": "all", "m": "medium", "l": "large"}
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matches of an evaluation: N pictures, T OKS thresholds, by range of areas and category.
+
+    ``image_ids`` (N,) are sorted; weights of pictures are in that order.
+    """
+
+    image_ids: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    tables: dict[str, tuple[Matched, ...]]
+
+
+def matches_of(matching: Matching, *, first: int = 0) -> Matches:
+    """What the figures are made from, from threshold number ``first`` of ``matching`` on."""
+    tables = tables_of(matching, first=first)
+    return Matches(matching.image_ids, matching.thresholds[first:], tables)
+
 
 def coco_stats(
     annotations: Sequence[Mapping[str, Any]],
-    detections: Sequence[Mapping[str, Any]],
+    detections: Detections,
     *,
     image_ids: Sequence[int],
     category_ids: Sequence[int],
@@ -27,83 +49,39 @@ def coco_stats(
 ) -> Stats:
     """The figures of ``STATS`` in 0 to 1 over ``image_ids``, None where COCO prints -1.
 
-    ``annotations`` and ``detections`` are entries of COCO files and stay as they are. Without
-    detections everything that is defined is 0; without labelled persons nothing is defined.
+    ``annotations`` are entries of a COCO file. Without detections everything that is defined is 0;
+    without labelled persons nothing is defined.
     """
-    evaluation = matched(
+    matching = matched(
         annotations,
         detections,
         image_ids=image_ids,
         category_ids=category_ids,
         sigmas=sigmas,
     )
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = [float(value) for value in evaluation.stats]
-    return {name: None if value < 0 else value for name, value in zip(STATS, values, strict=True)}
+    return figures(matches_of(matching))
 
 
-def matched(
-    annotations: Sequence[Mapping[str, Any]],
-    detections: Sequence[Mapping[str, Any]],
-    *,
-    image_ids: Sequence[int],
-    category_ids: Sequence[int],
-    sigmas: Sequence[float],
-    thresholds: Sequence[float] | None = None,
-) -> Any:
-    """A ``pycocotools.cocoeval.COCOeval`` that has matched detections with persons image by image.
-
-    Takes what ``coco_stats`` takes. Its ids count ``annotations`` and ``detections`` from 1.
-    ``thresholds`` are OKS values, None for COCO's ten from 0.5 to 0.95.
-    """
-    coco = require("pycocotools.coco", extra="eval", purpose="evaluation")
-    cocoeval = require("pycocotools.cocoeval", extra="eval", purpose="evaluation")
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = cocoeval.COCOeval(
-            _index(coco, _numbered(annotations), image_ids, category_ids),
-            _index(coco, _numbered(map(_with_extent, detections)), image_ids, category_ids),
-            "keypoints",
-        )
-        evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
-        evaluation.params.imgIds = sorted(image_ids)
-        evaluation.params.catIds = list(category_ids)
-        if thresholds is not None:
-            evaluation.params.iouThrs = np.asarray(thresholds, np.float64)
-        evaluation.evaluate()
-    return evaluation
-
-
-def _numbered(entries: Any) -> list[dict[str, Any]]:
-    """Copies with ids from 1: pycocotools takes a match with id 0 for no match at all."""
-    return [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
-
-
-def _with_extent(detection: Mapping[str, Any]) -> dict[str, Any]:
-    """Area and box that the keypoints span, as pycocotools' ``loadRes`` sets them."""
-    points = np.asarray(detection["keypoints"], np.float64).reshape(-1, 3)[:, :2]
-    start, size = points.min(axis=0), np.ptp(points, axis=0)
-    return {
-        **detection,
-        "iscrowd": 0,
-        "area": float(size[0] * size[1]),
-        "bbox": [*start.tolist(), *size.tolist()],
-    }
-
-
-def _index(
-    coco: Any,
-    entries: list[dict[str, Any]],
-    image_ids: Sequence[int],
-    category_ids: Sequence[int],
-) -> Any:
-    """A COCO object without ``loadRes``, which fails on an empty list."""
-    index = coco.COCO()
-    index.dataset = {
-        "images": [{"id": image_id} for image_id in image_ids],
-        "categories": [{"id": category_id} for category_id in category_ids],
-        "annotations": entries,
-    }
-    index.createIndex()
-    return index
+def figures(matches: Matches, weights: NDArray[np.int64] | None = None) -> Stats:
+    """COCO's ten figures with picture i counted ``weights[i]`` times; None: once each."""
+    if weights is None:
+        weights = np.ones(len(matches.image_ids), np.int64)
+    stats: Stats = dict.fromkeys(STATS)
+    for suffix, name in _AREAS.items():
+        curves = [
+            curve
+            for table in matches.tables[name]
+            if (curve := precision_and_recall(table, weights)) is not None
+        ]
+        if not curves:
+            continue
+        precision = np.stack([curve[0] for curve in curves], axis=-1)
+        recall = np.stack([curve[1] for curve in curves], axis=-1)
+        stats[f"AP{suffix}"] = float(precision.mean())
+        stats[f"AR{suffix}"] = float(recall.mean())
+        if not suffix:
+            for percent in (50, 75):
+                row = matches.thresholds.index(percent / 100)
+                stats[f"AP{percent}"] = float(precision[row].mean())
+                stats[f"AR{percent}"] = float(recall[row].mean())
+    return stats

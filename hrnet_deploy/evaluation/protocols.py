@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hrnet_deploy.evaluation.coco import WHOLEBODY, Annotations
+from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.metric import Stats, coco_stats
 from hrnet_deploy.spec import ModelSpec
 
@@ -26,7 +28,7 @@ PARTS = {
 
 def further_stats(
     annotations: Annotations,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Detections,
     image_ids: Sequence[int],
     spec: ModelSpec,
 ) -> dict[str, Stats]:
@@ -43,7 +45,7 @@ def further_stats(
 
 def _by_crowd(
     annotations: Annotations,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Detections,
     image_ids: Sequence[int],
     spec: ModelSpec,
 ) -> dict[str, Stats]:
@@ -57,10 +59,9 @@ def _by_crowd(
         groups[name].append(image_id)
     figures = {}
     for name, ids in groups.items():
-        own = set(ids)
         figures[name] = coco_stats(
-            [entry for entry in annotations.annotations if entry["image_id"] in own],
-            [found for found in detections if found["image_id"] in own],
+            annotations.annotations,
+            detections,
             image_ids=ids,
             category_ids=annotations.categories,
             sigmas=spec.sigmas or (),
@@ -70,7 +71,7 @@ def _by_crowd(
 
 def _by_part(
     annotations: Annotations,
-    detections: Sequence[Mapping[str, Any]],
+    detections: Detections,
     image_ids: Sequence[int],
     spec: ModelSpec,
 ) -> dict[str, Stats]:
@@ -79,7 +80,7 @@ def _by_part(
     return {
         name: coco_stats(
             [_part(entry, joints) for entry in persons],
-            [_part(found, joints) for found in detections],
+            replace(detections, keypoints=detections.keypoints[:, joints]),
             image_ids=image_ids,
             category_ids=annotations.categories,
             sigmas=(spec.sigmas or ())[joints],

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.evaluation.accumulate import (
-    Matched,
-    matches_of_images,
-    precision_and_recall,
-)
+from hrnet_deploy.evaluation.accumulate import Matched, precision_and_recall, tables_of
+from hrnet_deploy.evaluation.matching import Matching
 
 DRAWS = 500
 LEVEL = 0.95
@@ -48,26 +44,15 @@ class Interval:
         }
 
 
-def matches_of(evaluation: Any) -> Matches:
-    """What ``metric.matched`` found, by picture (in the order of its sorted image ids)."""
-    image_ids = list(evaluation.params.imgIds)
-    position = {image_id: index for index, image_id in enumerate(image_ids)}
-    categories = []
-    sums, counts = np.zeros(len(image_ids)), np.zeros(len(image_ids))
-    areas = len(evaluation.params.areaRng)
-    for number, category in enumerate(evaluation.params.catIds):
-        start = number * areas * len(image_ids)
-        categories.append(matches_of_images(evaluation.evalImgs[start : start + len(image_ids)]))
-        for image_id in image_ids:
-            persons = evaluation._gts[image_id, category]
-            similar = np.asarray(evaluation.ious[image_id, category])
-            for column, person in enumerate(persons):
-                if person["ignore"]:
-                    continue
-                counts[position[image_id]] += 1
-                if similar.size:
-                    sums[position[image_id]] += similar[:, column].max()
-    return Matches(len(image_ids), tuple(categories), sums, counts)
+def matches_of(matching: Matching) -> Matches:
+    """What ``matching.matched`` found, by picture (in the order of its image ids)."""
+    images = len(matching.image_ids)
+    sums, counts = np.zeros(images), np.zeros(images)
+    for category in matching.categories:
+        wanted = ~category.person_ignored[0]
+        np.add.at(sums, category.person_image[wanted], category.best[wanted])
+        np.add.at(counts, category.person_image[wanted], 1)
+    return Matches(images, tables_of(matching)["all"], sums, counts)
 
 
 def average_precision(matches: Matches) -> float | None:

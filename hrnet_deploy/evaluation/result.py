@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.journal import another_run, differences
 from hrnet_deploy.evaluation.metric import Stats, coco_stats
 from hrnet_deploy.evaluation.oks import person_scores, suppress
 from hrnet_deploy.evaluation.protocols import further_stats
-from hrnet_deploy.evaluation.settings import metric_versions
+from hrnet_deploy.evaluation.settings import EvalSettings, metric_versions
 from hrnet_deploy.files import atomic_write, read_json, write_json
+from hrnet_deploy.runtime.geometry import CropGeometry
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.run import EvalPlan
@@ -39,7 +41,7 @@ class SkippedImage:
 class EvalResult:
     """The figures in 0 to 1 (None where undefined), what they count, and what they belong to.
 
-    ``detections`` are in COCO's results format, ordered like the annotation file. ``subset`` says
+    ``detections`` are ordered like the annotation file. ``subset`` says
     that ``limit`` left pictures out, ``partial`` that some could not be evaluated: neither can be
     compared with a published figure. ``label`` says so in words, "full" otherwise. ``further``
     holds the figures that the protocol of a set adds, by name.
@@ -47,7 +49,7 @@ class EvalResult:
 
     stats: Stats
     counts: dict[str, Any]
-    detections: list[dict[str, Any]]
+    detections: Detections
     skipped: list[SkippedImage]
     subset: bool
     partial: bool
@@ -86,12 +88,17 @@ def measure(
     """
     left_out = {image.image_id for image in skipped}
     image_ids = [image.id for image in plan.images if image.id not in left_out]
-    detections = [
-        detection
+    present = [
+        (span, poses[image.id])
         for image, span in zip(plan.images, plan.spans, strict=True)
         if image.id in poses and image.id not in left_out
-        for detection in _detections(plan, image.id, span, poses[image.id])
     ]
+    nobody = np.zeros((0, plan.engine.spec.joints, 3), np.float32)
+    detections = detections_of(
+        plan,
+        np.concatenate([nobody, *(keypoints for _, keypoints in present)]),
+        np.concatenate([np.arange(0), *(np.arange(s.start, s.stop) for s, _ in present)]),
+    )
     stats = coco_stats(
         plan.annotations.annotations,
         detections,
@@ -115,39 +122,48 @@ def measure(
     )
 
 
-def _detections(
-    plan: EvalPlan, image_id: int, span: slice, keypoints: NDArray[np.float32]
-) -> list[dict[str, Any]]:
-    """The persons of one picture that stay, in COCO's results format with centre and scale."""
-    settings, geometry = plan.settings, plan.geometry[span]
-    scores = person_scores(
-        plan.persons.scores[span], keypoints[..., 2], threshold=settings.keypoint_threshold
-    )
+def detections_of(
+    plan: EvalPlan,
+    keypoints: NDArray[np.float32],
+    rows: NDArray[np.intp] | slice = slice(None),
+    *,
+    settings: EvalSettings | None = None,
+    geometry: CropGeometry | None = None,
+    rescore: bool = True,
+) -> Detections:
+    """The persons that stay, of poses (N, K, 3) for the ``rows`` (N,) of the plan's boxes.
+
+    ``rescore`` off leaves a person the score of its box; ``geometry`` says where the crops of all
+    boxes were if not where the plan says.
+    """
+    settings = settings or plan.settings
+    geometry, persons = (geometry or plan.geometry)[rows], plan.persons
+    scores = persons.scores[rows]
+    if rescore:
+        threshold = settings.keypoint_threshold
+        scores = person_scores(scores, keypoints[..., 2], threshold=threshold)
+    pictures = persons.image_index[rows]
     kept = suppress(
         keypoints,
         scores,
         geometry.area,
         plan.engine.spec.sigmas or (),
+        pictures=pictures,
         kind=settings.nms,
         threshold=settings.nms_threshold,
     )
-    categories = plan.persons.category_ids[span]
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(categories[person]),
-            "keypoints": keypoints[person].ravel().tolist(),
-            "score": float(scores[person]),
-            "center": geometry.center[person].tolist(),
-            "scale": geometry.scale[person].tolist(),
-        }
-        for person in kept.tolist()
-    ]
+    image_ids = np.array([image.id for image in plan.images])
+    return Detections(
+        image_ids[pictures[kept]],
+        persons.category_ids[rows][kept],
+        keypoints[kept],
+        scores[kept],
+        geometry.center[kept],
+        geometry.scale[kept],
+    )
 
 
-def _counts(
-    plan: EvalPlan, detections: list[dict[str, Any]], skipped: list[SkippedImage]
-) -> dict[str, Any]:
+def _counts(plan: EvalPlan, detections: Detections, skipped: list[SkippedImage]) -> dict[str, Any]:
     without = sum(span.start == span.stop for span in plan.spans)
     return {
         "images_in_file": len(plan.annotations.images),
@@ -171,7 +187,7 @@ def _label(plan: EvalPlan, subset: bool, skipped: list[SkippedImage]) -> str:
     return ", ".join([*parts, "not comparable"]) if parts else "full"
 
 
-def _notes(plan: EvalPlan, stats: Stats, detections: list[dict[str, Any]]) -> list[str]:
+def _notes(plan: EvalPlan, stats: Stats, detections: Detections) -> list[str]:
     notes = list(plan.annotations.notes)
     if plan.persons.without_extent:
         notes.append(
@@ -194,7 +210,7 @@ def write_result(result: EvalResult, output: Path) -> None:
     """Write the detections, then the result file: where that is, the evaluation is complete."""
     with atomic_write(detections_path(output)) as stream:
         separator = "[\n"
-        for detection in result.detections:
+        for detection in result.detections.as_coco():
             line = separator + json.dumps(detection, allow_nan=False)
             stream.write(line.encode())
             separator = ",\n"

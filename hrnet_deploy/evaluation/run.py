@@ -19,7 +19,6 @@ from hrnet_deploy.errors import (
     InputError,
     InterruptedRun,
     Subject,
-    require,
 )
 from hrnet_deploy.evaluation.boxes import PersonBoxes, ground_truth_boxes, read_boxes
 from hrnet_deploy.evaluation.coco import Annotations, CocoImage, read_annotations
@@ -108,8 +107,6 @@ def prepare(
     settings: EvalSettings,
 ) -> EvalPlan:
     """Read and check all input files; InputError for the first that is wrong."""
-    for module in ("pycocotools.coco", "pycocotools.cocoeval"):
-        require(module, extra="eval", purpose="evaluation")
     spec = engine.spec
     if spec.sigmas is None:
         problem = f"has no OKS sigmas for its keypoints ({spec.keypoint_set})"

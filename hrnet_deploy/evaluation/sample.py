@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import PersonBoxes
 from hrnet_deploy.evaluation.coco import CocoImage
-from hrnet_deploy.evaluation.metric import matched
-from hrnet_deploy.evaluation.oks import person_scores, suppress
+from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.resample import Matches, matches_of
+from hrnet_deploy.evaluation.result import detections_of
 from hrnet_deploy.evaluation.run import EvalPlan
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.runtime.crops import crop_into
@@ -143,34 +142,19 @@ def matches_for(
 
     ``rescore`` off leaves a person the score of its box.
     """
-    settings = settings or plan.settings
-    detections: list[dict[str, Any]] = []
-    sigmas = plan.engine.spec.sigmas or ()
-    area = (geometry or plan.geometry).area
-    for image, span in zip(plan.images, plan.spans, strict=True):
-        points = np.concatenate([keypoints_px[span], scores[span][..., None]], axis=2)
-        total = plan.persons.scores[span]
-        if rescore:
-            total = person_scores(total, scores[span], threshold=settings.keypoint_threshold)
-        kept = suppress(
-            points, total, area[span], sigmas, kind=settings.nms, threshold=settings.nms_threshold
-        )
-        categories = plan.persons.category_ids[span]
-        detections.extend(
-            {
-                "image_id": image.id,
-                "category_id": int(categories[person]),
-                "keypoints": points[person].ravel().tolist(),
-                "score": float(total[person]),
-            }
-            for person in kept.tolist()
-        )
+    detections = detections_of(
+        plan,
+        np.concatenate([keypoints_px, scores[..., None]], axis=2),
+        settings=settings,
+        geometry=geometry,
+        rescore=rescore,
+    )
     return matches_of(
         matched(
             plan.annotations.annotations,
             detections,
             image_ids=[image.id for image in plan.images],
             category_ids=plan.annotations.categories,
-            sigmas=sigmas,
+            sigmas=plan.engine.spec.sigmas or (),
         )
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -98,4 +97,4 @@ def fingerprint(
 
 def metric_versions() -> dict[str, str]:
     """Versions that compute the figures from the poses; they do not make another run."""
-    return {"numpy": np.__version__, "pycocotools": metadata.version("pycocotools")}
+    return {"numpy": np.__version__}

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.evaluation.metric import Stats, matched
+from hrnet_deploy.evaluation.matching import matched
+from hrnet_deploy.evaluation.metric import Stats
 from hrnet_deploy.evaluation.resample import (
     Interval,
     draws_of,
@@ -127,14 +128,14 @@ def _resampled(
     plan: EvalPlan, result: EvalResult, drawn: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     left_out = {image.image_id for image in result.skipped}
-    evaluation = matched(
+    matching = matched(
         plan.annotations.annotations,
         result.detections,
         image_ids=[image.id for image in plan.images if image.id not in left_out],
         category_ids=plan.annotations.categories,
         sigmas=plan.engine.spec.sigmas or (),
     )
-    return resampled_ap(matches_of(evaluation), drawn)
+    return resampled_ap(matches_of(matching), drawn)
 
 
 def _rungs(

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.evaluation.coco import Annotations
-from hrnet_deploy.evaluation.metric import STATS, matched
-from hrnet_deploy.report.bootstrap import Matches, intervals, matches_of, resampled
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import THRESHOLDS, matched
+from hrnet_deploy.evaluation.metric import STATS, Matches, matches_of
+from hrnet_deploy.report.bootstrap import intervals, resampled
 from hrnet_deploy.report.curves import keypoint_rows, oks_curve, pck_curve
 from hrnet_deploy.report.errors import error_kinds, shares
 from hrnet_deploy.report.persons import MATCH_OKS, People, people_of
@@ -23,14 +25,14 @@ from hrnet_deploy.spec import ModelSpec
 class Cell:
     """A finished evaluation.
 
-    ``facts`` is the content of the result file, ``detections`` that of the file beside it,
+    ``facts`` is the content of the result file, ``detections`` those of the file beside it,
     ``paths`` the pictures by image id.
     """
 
     engine: str
     subset: str
     facts: dict[str, Any]
-    detections: list[dict[str, Any]]
+    detections: Detections
     annotations: Annotations
     spec: ModelSpec
     paths: Mapping[int, Path]
@@ -88,16 +90,16 @@ def analyse(cell: Cell, *, resamples: int, seed: int) -> Analysis:
     """Match persons and poses once, and take everything else from the matches."""
     sigmas = cell.spec.sigmas or ()
     annotations, detections = cell.annotations.annotations, cell.detections
-    evaluation = matched(
+    matching = matched(
         annotations,
         detections,
         image_ids=cell.image_ids,
         category_ids=cell.annotations.categories,
         sigmas=sigmas,
-        thresholds=(MATCH_OKS, *np.linspace(0.5, 0.95, 10).tolist()),
+        thresholds=(MATCH_OKS, *THRESHOLDS),
     )
-    matches = matches_of(evaluation, first=1)
-    people = people_of(evaluation, annotations, detections, sigmas=sigmas)
+    matches = matches_of(matching, first=1)
+    people = people_of(matching, annotations, detections, sigmas=sigmas)
     kinds = error_kinds(people, annotations, sigmas=sigmas, flip_pairs=cell.spec.flip_pairs)
     draws = resampled(matches, count=resamples, seed=seed)
     return Analysis(cell, matches, draws, people, kinds)

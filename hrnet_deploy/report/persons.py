@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import Matching
+
 MATCH_OKS = 0.1
 """From this similarity on a pose is one of the person (Ronchi & Perona 2017, section 3)."""
 
@@ -65,18 +68,18 @@ def size_class(area: float) -> str:
 
 
 def people_of(
-    evaluation: Any,
+    matching: Matching,
     annotations: Sequence[Mapping[str, Any]],
-    detections: Sequence[Mapping[str, Any]],
+    detections: Detections,
     *,
     sigmas: Sequence[float],
 ) -> People:
-    """Pair persons and poses by the first threshold of a ``COCOeval`` after ``evaluate``.
+    """Pair persons and poses by the first threshold of ``matching``.
 
-    ``annotations`` and ``detections`` are those that it was made from (``metric.matched``).
+    ``annotations`` and ``detections`` are those that it was made from.
     """
     joints = len(sigmas)
-    pairs, free, others = _pairs(evaluation)
+    pairs, free, others = _pairs(matching)
     persons = sorted(pairs)
     truth = _keypoints([annotations[index] for index in persons], joints)
     boxes = np.array([annotations[i]["bbox"] for i in persons], np.float64).reshape(-1, 4)
@@ -87,36 +90,27 @@ def people_of(
     found = np.full((len(persons), joints, 3), np.nan)
     for row, index in enumerate(persons):
         if (detection := pairs[index]) is not None:
-            found[row] = np.reshape(detections[detection]["keypoints"], (joints, 3))
+            found[row] = detections.keypoints[detection]
     oks = _own_oks(truth, found, areas, sigmas)
     return People(
         np.array(persons, np.intp), image_ids, boxes, areas, truth, found, oks, matched, others
     )
 
 
-def _pairs(evaluation: Any) -> tuple[dict[int, int | None], dict[int, list[int]], int]:
-    """Detection of each person (indices from 0), free detections by image, how many they are."""
-    images = len(evaluation.params.imgIds)
-    areas = len(evaluation.params.areaRng)
+def _pairs(matching: Matching) -> tuple[dict[int, int | None], dict[int, list[int]], int]:
+    """Detection of each person, free detections by image id, how many they are."""
     pairs: dict[int, int | None] = {}
     free: dict[int, list[int]] = {}
-    for category in range(len(evaluation.params.catIds)):
-        start = category * areas * images
-        for entry in evaluation.evalImgs[start : start + images]:
-            if entry is None:
-                continue
-            taken = entry["gtMatches"][0]
-            for number, ignored, match in zip(
-                entry["gtIds"], entry["gtIgnore"], taken, strict=True
-            ):
-                if not ignored:
-                    pairs[number - 1] = int(match) - 1 if match > 0 else None
-            unmatched = [
-                number - 1
-                for number, match in zip(entry["dtIds"], entry["dtMatches"][0], strict=True)
-                if match == 0
-            ]
-            free.setdefault(int(entry["image_id"]), []).extend(unmatched)
+    for category in matching.categories:
+        finders = category.found_by[0, 0]
+        for row in np.flatnonzero(~category.person_ignored[0]).tolist():
+            finder = finders[row]
+            pairs[int(category.persons[row])] = (
+                int(category.detections[finder]) if finder >= 0 else None
+            )
+        for row in np.flatnonzero(~category.matched[0, 0]).tolist():
+            image_id = matching.image_ids[category.detection_image[row]]
+            free.setdefault(image_id, []).append(int(category.detections[row]))
     return pairs, free, sum(map(len, free.values()))
 
 
@@ -126,7 +120,7 @@ def _link_by_crop(
     boxes_xywh: NDArray[np.float64],
     image_ids: NDArray[np.int64],
     free: dict[int, list[int]],
-    detections: Sequence[Mapping[str, Any]],
+    detections: Detections,
 ) -> None:
     """Give persons without a match the free pose whose crop's centre is nearest, in their box."""
     for row, index in enumerate(persons):
@@ -134,8 +128,7 @@ def _link_by_crop(
         if pairs[index] is not None or not candidates:
             continue
         x, y, width, height = boxes_xywh[row].tolist()
-        centres = np.array([detections[i]["center"] for i in candidates], np.float64)
-        away = np.abs(centres - (x + width / 2, y + height / 2))
+        away = np.abs(detections.center[candidates] - (x + width / 2, y + height / 2))
         inside = (away <= np.array([width, height]) / 2 + 1).all(axis=1)
         if inside.any():
             nearest = int(np.argmin(np.where(inside, away.sum(axis=1), np.inf)))

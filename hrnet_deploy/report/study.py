@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.result import detections_path
 from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, prepare
 from hrnet_deploy.evaluation.session import (
@@ -180,7 +181,9 @@ def run_study(study: Study, watch: Watch) -> list[Cell]:
                 engine=engine,
                 subset=subset,
                 facts=facts,
-                detections=read_json(detections_path(job.output)),
+                detections=Detections.from_coco(
+                    read_json(detections_path(job.output)), plan.engine.spec.joints
+                ),
                 annotations=plan.annotations,
                 spec=plan.engine.spec,
                 paths=plan.paths,

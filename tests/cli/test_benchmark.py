@@ -191,7 +191,6 @@ def test_an_interruption_keeps_the_finished_rounds(
 
 def test_eval_takes_the_backend_and_says_what_runs(make_tiny_onnx: Any, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO")
-    pytest.importorskip("pycocotools", reason="needs pycocotools")
     from tests.world import NAMES, SIGMAS, make_world
 
     world = make_world(tmp_path / "world", images=3)

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-for module in ("torch", "onnx", "onnxruntime", "pycocotools"):
+for module in ("torch", "onnx", "onnxruntime"):
     pytest.importorskip(module)
 
 COMMAND = [sys.executable, "-m", "hrnet_deploy", "demo"]

@@ -19,7 +19,6 @@ from typing import Any
 import cv2
 import pytest
 
-pytest.importorskip("pycocotools")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 

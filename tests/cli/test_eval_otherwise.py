@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("pycocotools")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 pytest.importorskip("torch", reason="reads a checkpoint")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-for module in ("torch", "onnx", "onnxruntime", "pycocotools"):
+for module in ("torch", "onnx", "onnxruntime"):
     pytest.importorskip(module)
 
 import torch  # noqa: E402

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
-pytest.importorskip("pycocotools", reason="needs pycocotools")
 
 from hrnet_deploy.demo import CHECKPOINT, samples, train  # noqa: E402
 from hrnet_deploy.demo.people import make_scene, scene_rng, write_dataset  # noqa: E402

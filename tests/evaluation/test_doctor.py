@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("pycocotools")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 pytest.importorskip("torch", reason="reads a checkpoint")

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.metric import STATS, coco_stats
 from hrnet_deploy.keypoints import keypoint_set
-
-pytest.importorskip("pycocotools")
 
 
 def sigmas_of(name: str) -> tuple[float, ...]:
@@ -24,7 +23,7 @@ def real_stats(folder: Path, name: str, keypoints: str) -> dict[str, float | Non
     found = json.loads((folder / f"{name}_preds.json").read_text())
     return coco_stats(
         truth["annotations"],
-        found,
+        Detections.from_coco(found, len(sigmas_of(keypoints))),
         image_ids=[image["id"] for image in truth["images"]],
         category_ids=[1],
         sigmas=sigmas_of(keypoints),
@@ -32,7 +31,7 @@ def real_stats(folder: Path, name: str, keypoints: str) -> dict[str, float | Non
 
 
 def test_real_predictions_that_nobody_here_made(shared: Path) -> None:
-    """Figures of pycocotools' own ``loadRes`` path, to four digits."""
+    """Figures that pycocotools gave for the file, to four digits."""
     stats = real_stats(shared / "data" / "xtcocoapi-examples", "example_coco", "coco_17")
     expected = {
         "AP": 0.8609,
@@ -63,7 +62,8 @@ def person(
 
 
 def stats(truth: list[Any], found: list[Any], images: tuple[int, ...] = (1,)) -> dict[str, Any]:
-    return coco_stats(truth, found, image_ids=images, category_ids=(1,), sigmas=(0.1, 0.1, 0.1))
+    detections = Detections.from_coco(found, 3)
+    return coco_stats(truth, detections, image_ids=images, category_ids=(1,), sigmas=(0.1,) * 3)
 
 
 def test_perfect_poses_of_large_persons() -> None:

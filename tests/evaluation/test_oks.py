@@ -149,3 +149,24 @@ def test_person_score_is_box_score_times_mean_of_visible_keypoints() -> None:
     scores = person_scores([0.5, 1.0, 0.25], keypoint_scores)
     np.testing.assert_allclose(scores, [0.5 * 0.7, 0.0, 0.25], rtol=1e-6)
     assert person_scores([], keypoint_scores[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "none"])
+@given(st.integers(0, 10_000), st.integers(1, 80), st.sampled_from([0.05, 0.5, 0.9, 1.0]))
+def test_pictures_together_are_pictures_alone(
+    kind: Any, seed: int, persons: int, threshold: float
+) -> None:
+    keypoints, scores, areas, sigmas = crowd(seed, persons)
+    rng = np.random.default_rng(seed)
+    joints = slice(0, int(rng.choice([1, 3, 17])))
+    scores = np.round(scores, 1)
+    pictures = np.sort(rng.integers(0, 6, persons))
+    how: dict[str, Any] = {"kind": kind, "threshold": threshold}
+    everybody = (keypoints[:, joints], scores, areas)
+    expected = []
+    for picture in range(6):
+        own = np.flatnonzero(pictures == picture)
+        kept = suppress(*(values[own] for values in everybody), sigmas[joints], **how)
+        expected += own[kept].tolist()
+    together = suppress(*everybody, sigmas[joints], pictures=pictures, **how)
+    assert together.tolist() == expected

@@ -14,6 +14,7 @@ pytest.importorskip("pycocotools")
 
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.coco import read_annotations
+from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.metric import STATS, coco_stats
 from hrnet_deploy.evaluation.protocols import PARTS, further_stats
 from hrnet_deploy.evaluation.run import evaluate
@@ -71,8 +72,9 @@ def test_crowdpose_predictions_that_nobody_here_made(shared: Path) -> None:
     assert any("state no area" in note for note in known.notes)
     found = plain(json.loads((folder / "example_crowdpose_preds.json").read_text()), ("keypoints",))
     ids = [image.id for image in known.images]
+    detections = Detections.from_coco(found, spec.joints)
     ours = coco_stats(
-        known.annotations, found, image_ids=ids, category_ids=[1], sigmas=spec.sigmas or ()
+        known.annotations, detections, image_ids=ids, category_ids=[1], sigmas=spec.sigmas or ()
     )
     content = json.loads((folder / "example_crowdpose_val.json").read_text())
     truth = [
@@ -83,7 +85,7 @@ def test_crowdpose_predictions_that_nobody_here_made(shared: Path) -> None:
     assert list(ours.values()) == pytest.approx(expected)
     assert ours["AP"] is not None
     assert ours["AP"] > 0.5
-    groups = further_stats(known, found, ids, spec)
+    groups = further_stats(known, detections, ids, spec)
     assert list(groups) == ["easy", "medium", "hard"]
     members = {"easy": [115625], "medium": [114203, 104173], "hard": [107292]}
     for name, own in members.items():
@@ -115,10 +117,13 @@ def test_wholebody_predictions_that_nobody_here_made(shared: Path) -> None:
         return entries
 
     assert spec.sigmas is not None
-    ours = coco_stats(known.annotations, found, image_ids=ids, category_ids=[1], sigmas=spec.sigmas)
+    detections = Detections.from_coco(found, spec.joints)
+    ours = coco_stats(
+        known.annotations, detections, image_ids=ids, category_ids=[1], sigmas=spec.sigmas
+    )
     whole = reference(truth(*keys), found, spec.sigmas)
     assert list(ours.values()) == pytest.approx(whole)
-    figures = further_stats(known, found, ids, spec)
+    figures = further_stats(known, detections, ids, spec)
     assert list(figures) == ["body", "foot", "face", "lefthand", "righthand"]
     for key, (name, joints) in zip(keys, PARTS.items(), strict=True):
         expected = reference(truth(key), plain(raw, (key,)), spec.sigmas[joints])

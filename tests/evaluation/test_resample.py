@@ -7,7 +7,9 @@ import pytest
 
 pytest.importorskip("pycocotools")
 
-from hrnet_deploy.evaluation.metric import coco_stats, matched
+from hrnet_deploy.evaluation import metric
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.resample import (
     Matches,
     average_precision,
@@ -18,6 +20,7 @@ from hrnet_deploy.evaluation.resample import (
     resampled_similarity,
 )
 from hrnet_deploy.evaluation.run import evaluate
+from tests.coco_reference import reference_stats
 from tests.colour_engine import ColourEngine
 from tests.tiny import tiny_spec
 from tests.world import NAMES, SIGMAS, World, make_world
@@ -40,7 +43,7 @@ def found(world: World) -> tuple[Matches, list[int], list[dict[str, object]]]:
         sigmas=SIGMAS,
     )
     assert average_precision(matches_of(evaluation)) == pytest.approx(result.stats["AP"])
-    return matches_of(evaluation), ids, result.detections
+    return matches_of(evaluation), ids, list(result.detections.as_coco())
 
 
 def test_a_drawing_is_the_set_in_which_pictures_stand_several_times(world: World) -> None:
@@ -61,7 +64,7 @@ def test_a_drawing_is_the_set_in_which_pictures_stand_several_times(world: World
                 if entry["image_id"] == image_id
             ]
 
-        expected = coco_stats(
+        expected = reference_stats(
             repeated(world.content["annotations"]),
             repeated(detections),
             image_ids=list(number.values()),
@@ -71,16 +74,19 @@ def test_a_drawing_is_the_set_in_which_pictures_stand_several_times(world: World
         assert value == pytest.approx(expected)
 
 
-def test_the_report_resamples_alike(world: World) -> None:
-    bootstrap = pytest.importorskip("hrnet_deploy.report.bootstrap")
+def test_all_ten_figures_resample_alike(world: World) -> None:
     matches, ids, detections = found(world)
     evaluation = matched(
-        world.content["annotations"], detections, image_ids=ids, category_ids=[1], sigmas=SIGMAS
+        world.content["annotations"],
+        Detections.from_coco(detections, len(SIGMAS)),
+        image_ids=ids,
+        category_ids=[1],
+        sigmas=SIGMAS,
     )
-    other = bootstrap.matches_of(evaluation)
+    other = metric.matches_of(evaluation)
     for weights in draws_of(len(ids), draws=5):
         value = resampled_ap(matches, weights[None])[0]
-        assert value == pytest.approx(bootstrap.figures(other, weights.astype(int))["AP"])
+        assert value == pytest.approx(metric.figures(other, weights.astype(int))["AP"])
 
 
 def test_interval() -> None:
@@ -92,7 +98,8 @@ def test_interval() -> None:
 
 
 def test_without_persons_or_detections() -> None:
-    nobody = matched([], [], image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS)
+    none = Detections.from_coco([], len(SIGMAS))
+    nobody = matched([], none, image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS)
     matches = matches_of(nobody)
     assert average_precision(matches) is None
     assert np.isnan(resampled_similarity(matches, np.ones((1, 2)))).all()
@@ -105,7 +112,7 @@ def test_without_persons_or_detections() -> None:
         "keypoints": [1, 1, 2] * 3,
         "num_keypoints": 3,
     }
-    unseen = matches_of(matched([person], [], image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS))
+    unseen = matches_of(matched([person], none, image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS))
     assert average_precision(unseen) == 0
     assert resampled_similarity(unseen, np.ones((1, 2))).tolist() == [0]
     assert np.isnan(resampled_ap(unseen, np.array([[0.0, 2.0]]))).all(), "nobody was drawn"

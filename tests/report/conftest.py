@@ -69,7 +69,7 @@ class Bench:
 
 
 def make_bench(folder: Path) -> Bench:
-    for module in ("pycocotools", "onnxruntime", "onnx", "matplotlib"):
+    for module in ("onnxruntime", "onnx", "matplotlib"):
         pytest.importorskip(module)
     from tests.tiny import write_tiny_onnx
 

@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pycocotools")
 
-from hrnet_deploy.evaluation.metric import STATS, coco_stats, matched
-from hrnet_deploy.report.bootstrap import (
-    Matches,
-    figures,
-    intervals,
-    matches_of,
-    resampled,
-    weights_of_resamples,
-)
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import matched
+from hrnet_deploy.evaluation.metric import STATS, Matches, figures, matches_of
+from hrnet_deploy.report.bootstrap import intervals, resampled, weights_of_resamples
+from tests.coco_reference import reference_stats
 
 SIGMAS = (0.1, 0.08, 0.12)
 IMAGES = (4, 7, 9, 12, 30)
@@ -59,10 +55,14 @@ def made_up(seed: int, *, categories: tuple[int, ...] = (1,)) -> tuple[list[Any]
 
 
 def matches(annotations: list[Any], detections: list[Any], categories: Any = (1,)) -> Matches:
-    evaluation = matched(
-        annotations, detections, image_ids=IMAGES, category_ids=categories, sigmas=SIGMAS
+    matching = matched(
+        annotations,
+        Detections.from_coco(detections, len(SIGMAS)),
+        image_ids=IMAGES,
+        category_ids=categories,
+        sigmas=SIGMAS,
     )
-    return matches_of(evaluation)
+    return matches_of(matching)
 
 
 def repeated(entries: list[Any], weights: np.ndarray) -> list[Any]:
@@ -87,7 +87,7 @@ def test_resampled_figures_are_those_of_pycocotools(
 ) -> None:
     annotations, detections = made_up(seed, categories=categories)
     counts = np.array(weights)
-    expected = coco_stats(
+    expected = reference_stats(
         repeated(annotations, counts),
         repeated(detections, counts),
         image_ids=[100 * i + c for i, w in zip(IMAGES, weights, strict=True) for c in range(w)],
@@ -106,7 +106,7 @@ def test_resampled_figures_are_those_of_pycocotools(
 def test_the_figures_of_the_whole_set() -> None:
     annotations, detections = made_up(RICH)
     whole = {"image_ids": IMAGES, "category_ids": (1,), "sigmas": SIGMAS}
-    expected = coco_stats(annotations, detections, **whole)
+    expected = reference_stats(annotations, detections, **whole)
     assert 0 < expected["AP"] < 1
     assert figures(matches(annotations, detections)) == pytest.approx(expected, abs=1e-12)
 
@@ -149,7 +149,8 @@ def test_what_is_mostly_undefined_has_no_interval() -> None:
 
 def test_one_picture_has_no_interval() -> None:
     annotations, detections = made_up(RICH)
-    one = matched(annotations, detections, image_ids=IMAGES[:1], category_ids=(1,), sigmas=SIGMAS)
+    found = Detections.from_coco(detections, len(SIGMAS))
+    one = matched(annotations, found, image_ids=IMAGES[:1], category_ids=(1,), sigmas=SIGMAS)
     assert set(intervals(resampled(matches_of(one), count=100)).values()) == {None}
 
 

@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
-pytest.importorskip("pycocotools")
 pytest.importorskip("matplotlib")
 
 from hrnet_deploy.demo import CHECKPOINT

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("pycocotools")
-
-from hrnet_deploy.evaluation.metric import matched
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.report.curves import keypoint_rows, oks_curve, pck_curve
 from hrnet_deploy.report.errors import KINDS, error_kinds, person_kinds, shares
 from hrnet_deploy.report.persons import MATCH_OKS, People, people_of, size_class
@@ -50,15 +49,16 @@ def found(points: Points, image_id: int = 1, score: float = 0.9, **more: Any) ->
 
 
 def pair(annotations: list[Any], detections: list[Any]) -> People:
-    evaluation = matched(
+    poses = Detections.from_coco(detections, len(SIGMAS))
+    matching = matched(
         annotations,
-        detections,
+        poses,
         image_ids=(1, 2),
         category_ids=(1,),
         sigmas=SIGMAS,
         thresholds=(MATCH_OKS, 0.5),
     )
-    return people_of(evaluation, annotations, detections, sigmas=SIGMAS)
+    return people_of(matching, annotations, poses, sigmas=SIGMAS)
 
 
 def kinds_of(annotations: list[Any], detections: list[Any], pairs: Any = PAIRS) -> list[list[str]]:

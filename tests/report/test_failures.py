@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("pycocotools")
-
 from hrnet_deploy.evaluation.metric import STATS
 from hrnet_deploy.evaluation.session import EvalJob
 from hrnet_deploy.evaluation.settings import EvalSettings
