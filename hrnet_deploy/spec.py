@@ -27,7 +27,9 @@ BOX_PADDING = 1.25
 """Factor on the box's sides (official HRNet, ``lib/dataset/coco.py``)."""
 
 DECODES = ("quarter", "dark", "none")
-PRECISIONS = ("fp32", "fp16", "int8")
+FLOAT_PRECISIONS = ("fp32", "fp16")
+EIGHT_BIT = ("int8", "fp8")
+PRECISIONS = (*FLOAT_PRECISIONS, *EIGHT_BIT)
 GEOMETRIES = ("official",)
 COLOR_ORDERS = ("rgb", "bgr")
 MAX_SIDE = 4096
@@ -44,10 +46,11 @@ class ModelSpec:
     published. ``shift_heatmap`` says whether a flip-test, in the graph or around it, moves the
     mirrored heatmap right by one pixel. ``decode`` is "quarter" (official quarter offset), "dark"
     (Zhang et al., CVPR 2020) or "none" (plain arg-max). ``static_batch`` is the fixed batch of the
-    graph, None where dynamic. ``precision`` is the type of the convolutions; what is not quantised
-    in an "int8" file is float32. ``tolerances`` are the parity gates that the artefact passed
-    ("ap_drop", in points, for int8); measured figures stand in the card beside it, never here, so
-    that the same checkpoint and versions give the same bytes.
+    graph, None where dynamic. ``precision`` is the type of the convolutions, of those that are
+    quantised in an "int8" or "fp8" (E4M3) file; the others are of ``float_precision`` there, which
+    is "fp32" in any other file. ``tolerances`` are the parity gates that the artefact passed
+    ("ap_drop", in points, for what is quantised); measured figures stand in the card beside it,
+    never here, so that the same checkpoint and versions give the same bytes.
     """
 
     architecture: str
@@ -62,7 +65,8 @@ class ModelSpec:
     shift_heatmap: bool
     source_sha256: str
     decode: Literal["quarter", "dark", "none"] = "quarter"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    precision: Literal["fp32", "fp16", "int8", "fp8"] = "fp32"
+    float_precision: Literal["fp32", "fp16"] = "fp32"
     geometry: Literal["official"] = "official"
     box_padding: float = BOX_PADDING
     color_order: Literal["bgr"] = "bgr"
@@ -75,6 +79,16 @@ class ModelSpec:
     versions: dict[str, str] = field(default_factory=dict)
     tolerances: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA_VERSION
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether convolutions compute in 8 bit."""
+        return self.precision in EIGHT_BIT
+
+    @property
+    def has_typed_pairs(self) -> bool:
+        """Whether its Q/DQ pairs hold FP8 or stand between halves: what opset 17 does not have."""
+        return self.precision == "fp8" or (self.is_quantized and self.float_precision == "fp16")
 
     @property
     def joints(self) -> int:
@@ -174,6 +188,10 @@ def _rules(spec: ModelSpec) -> list[tuple[str, Any]]:
         ),
         ("decode", lambda: spec.decode in DECODES),
         ("precision", lambda: spec.precision in PRECISIONS),
+        (
+            "float_precision",
+            lambda: spec.float_precision in FLOAT_PRECISIONS[: 2 if spec.is_quantized else 1],
+        ),
         ("geometry", lambda: spec.geometry in GEOMETRIES),
         ("box_padding", lambda: _is_positive(spec.box_padding)),
         ("color_order", lambda: spec.color_order == "bgr"),

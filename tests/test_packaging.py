@@ -121,6 +121,7 @@ def test_the_extra_all_takes_nothing_that_needs_a_gpu(metadata: email.message.Me
     names = {line.split("<")[0].split(">")[0] for line in lines if "extra == 'all'" in line}
     assert names == {
         "matplotlib",
+        "ml-dtypes",
         "onnx",
         "onnxruntime",
         "openvino",

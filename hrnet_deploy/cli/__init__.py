@@ -34,7 +34,7 @@ COMMANDS = {
     "inspect": "Say what a checkpoint, an ONNX file or a plan is.",
     "export": "Turn a checkpoint into ONNX engines, with parity proven.",
     "build": "Turn an ONNX engine into a TensorRT plan, with parity proven.",
-    "quantize": "Turn a checkpoint into an int8 ONNX engine that keeps its AP.",
+    "quantize": "Turn a checkpoint into an 8-bit ONNX engine that keeps its AP.",
     "adopt": "Make an engine of a heatmap network that somebody else exported.",
     "verify": "Compare the poses of two artefacts.",
     "eval": "Evaluate an engine on COCO keypoint annotations.",

@@ -1,4 +1,4 @@
-"""``hrnet-deploy quantize``: a checkpoint to an int8 engine that keeps its AP."""
+"""``hrnet-deploy quantize``: a checkpoint to an 8-bit engine that keeps its AP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from hrnet_deploy.cli.options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from hrnet_deploy.export.quantization import EightBit
     from hrnet_deploy.export.quantize import Quantized
+    from hrnet_deploy.export.settings import Precision
 
 BLOCKS_SHOWN = 10
 FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
@@ -37,6 +39,19 @@ FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 @click.command("quantize")
 @click.argument("checkpoint", type=FILE)
 @click.option("-o", "--output", type=FILE, help="The .onnx file. Default: w32.int8.onnx.")
+@click.option(
+    "--precision",
+    type=click.Choice(["int8", "fp8"]),
+    default="int8",
+    show_default=True,
+    help="The 8 bits; fp8 (E4M3) is for TensorRT 10 and later on Ada, Hopper and later.",
+)
+@click.option(
+    "--float",
+    "float_precision",
+    type=click.Choice(["fp32", "fp16"]),
+    help="What stays float; fp16 is for TensorRT 10 and later. Default: fp32, with fp8 fp16.",
+)
 @click.option("--images", type=FILE, required=True, help="The folder of the pictures.")
 @click.option("--annotations", type=FILE, required=True, help="COCO keypoints file (.json).")
 @boxes_option
@@ -81,6 +96,8 @@ FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 def command(
     checkpoint: Path,
     output: Path | None,
+    precision: EightBit,
+    float_precision: Precision | None,
     images: Path,
     annotations: Path,
     boxes: Path | None,
@@ -99,10 +116,10 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Turn CHECKPOINT into an int8 ONNX file that keeps its AP.
+    """Turn CHECKPOINT into an 8-bit ONNX file that keeps its AP.
 
     The ranges come from the persons in the pictures. Every block is quantised alone to see what
-    it loses; the worst stay in float32 until AP drops by no more than allowed. Where that cannot
+    it loses; the worst stay float until AP drops by no more than allowed. Where that cannot
     be had the exit code is 1 and nothing is written.
     """
     from hrnet_deploy.cli.progress import progress_bar
@@ -114,6 +131,8 @@ def command(
         images=images,
         annotations=annotations,
         boxes=boxes,
+        precision=precision,
+        float_precision=float_precision,
         max_ap_drop=max_ap_drop,
         calibration=calibration,
         sample=sample,
@@ -141,7 +160,14 @@ def command(
         return
     print_table(_figures_table(result))
     print_table(_blocks_table(result))
-    say(f"next: hrnet-deploy benchmark {result.path} --backend openvino")
+    say(f"next: hrnet-deploy {_next_step(result)}")
+
+
+def _next_step(result: Quantized) -> str:
+    """What the file was made for: a processor, or TensorRT."""
+    if result.spec.float_precision == "fp32" and result.spec.precision == "int8":
+        return f"benchmark {result.path} --backend openvino"
+    return f"build {result.path}"
 
 
 def _figures_table(result: Quantized) -> Table:
@@ -149,7 +175,7 @@ def _figures_table(result: Quantized) -> Table:
     from rich.table import Table
 
     table = Table(title=result.path.name)
-    for column in ("", "fp32", "int8", "change"):
+    for column in ("", "fp32", result.spec.precision, "change"):
         table.add_column(column, justify="right" if column else "left")
     for name in FIGURES:
         before, after = result.before[name], result.after[name]
@@ -159,7 +185,8 @@ def _figures_table(result: Quantized) -> Table:
             cells = (f"{100 * value:.2f}" for value in (before, after, after - before))
             table.add_row(name, *cells)
     layers = result.layers
-    table.add_row("convolutions in float32", str(layers), f"{result.float_layers} of {layers}", "")
+    floats = f"convolutions in {result.spec.float_precision}"
+    table.add_row(floats, str(layers), f"{result.float_layers} of {layers}", "")
     px = result.parity.keypoint_px
     table.add_row("keypoint error p50, px", "", f"{px.p50:.3g}", "")
     table.add_row("keypoint error p95, px", "", f"{px.p95:.3g}", "")
@@ -174,11 +201,12 @@ def _blocks_table(result: Quantized) -> Table:
     """The blocks that lose most when they alone are quantised."""
     from rich.table import Table
 
+    spec = result.spec
     table = Table(title=f"most sensitive {BLOCKS_SHOWN} of {len(result.losses)} blocks")
     for column in ("block", "mean px", "p95 px", "heatmap error", "written as"):
         table.add_column(column, justify="left" if column == "block" else "right")
     for loss in result.losses[:BLOCKS_SHOWN]:
-        kept = "float32" if loss.block in result.float_blocks else "int8"
+        kept = spec.float_precision if loss.block in result.float_blocks else spec.precision
         figures = (f"{value:.3g}" for value in (loss.mean_px, loss.p95_px, loss.heatmap_mean))
         table.add_row(loss.block, *figures, kept)
     return table

@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.cuda.probe import Gpu
 from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.errors import DeployError, InputError, InterruptedRun, Subject
 from hrnet_deploy.spec import INPUT_NAME, ModelSpec
 
 OPSETS = {8: (9, 17), 10: (9, 24), 11: (9, 25)}
 """Opsets that the parsers read, by major version (onnx-tensorrt, ``docs/operators.md``)."""
+
+FP8_CAPABILITY = (8, 9)
+"""The first compute capability with FP8 (TensorRT support matrix: Ada, Hopper and later)."""
 
 MEBIBYTE = 1 << 20
 _WAIT_SECONDS = 0.2
@@ -41,7 +45,18 @@ def check_opset(opset: int, version: str, *, subject: Subject) -> None:
     low, high = OPSETS.get(int(version.split(".")[0]), (9, 17))
     if not low <= opset <= high:
         problem = f"has opset {opset}, TensorRT {version} reads {low} to {high}"
-        raise InputError(subject, problem, "Export the model again")
+        fix = (
+            "Export it again; of 8-bit files, quantize --precision int8 --float fp32 is the oldest"
+        )
+        raise InputError(subject, problem, fix)
+
+
+def check_fp8(spec: ModelSpec, gpu: Gpu, *, subject: Subject) -> None:
+    """Refuse an fp8 file for a GPU that does not compute in FP8."""
+    if spec.precision == "fp8" and gpu.compute_capability < FP8_CAPABILITY:
+        major, minor = gpu.compute_capability
+        problem = f"is fp8, the {gpu.name} has compute capability {major}.{minor}, 8.9 is needed"
+        raise InputError(subject, problem, "Give an int8 or fp16 file")
 
 
 def build_plan(

@@ -77,6 +77,8 @@ def _why_not_openvino(file_precision: str) -> str | None:
         return f"OpenVINO has not been measured on {platform.machine()}"
     if file_precision == "fp16":
         return "the file is typed fp16; give OpenVINO the fp32 one"
+    if file_precision == "fp8":
+        return "the file is typed fp8, which only GPUs compute"
     return None
 
 

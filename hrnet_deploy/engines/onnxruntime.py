@@ -30,6 +30,13 @@ _AGAIN = "Export the model again"
 _FATAL_ONLY = 4
 """Log severity: what ONNX Runtime would log as an error also comes as an exception."""
 
+WRONG_OPTIMIZERS = ["ReluQuantRewrite", "WeightBiasQuantization"]
+"""Rewritings that are wrong for FP8 and half-precision Q/DQ pairs (seen with 1.32).
+
+The first drops a ``Relu`` in front of FP8, whose zero point it takes for the lowest value; the
+second divides biases by their step in half precision, which overflows.
+"""
+
 
 class OnnxRuntimeEngine(Engine):
     """An ONNX Runtime session. Its ``run`` may be called from several threads at once.
@@ -84,7 +91,7 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
     content, spec = read_engine_file(path)
     ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
     _check_device(ort, device, provider)
-    session = _session(ort, content, path, provider, threads)
+    session = _session(ort, content, path, provider, threads, spec)
     if provider[0] not in session.get_providers():
         raise EnvironmentFault(
             "device",
@@ -129,6 +136,7 @@ def _session(
     path: Path,
     provider: tuple[str, dict[str, Any]],
     threads: int | None,
+    spec: ModelSpec,
 ) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or physical_cores()
@@ -142,7 +150,13 @@ def _session(
         providers.append("CPUExecutionProvider")
     try:
         # Its fallback would print to stdout, and go over to the CPU in the middle of a run.
-        session = ort.InferenceSession(content, options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(
+            content,
+            options,
+            providers=providers,
+            enable_fallback=0,
+            disabled_optimizers=WRONG_OPTIMIZERS if spec.has_typed_pairs else None,
+        )
     except _failures() as error:
         raise _load_fault(path, error) from error
     if getattr(session, "_model_bytes", None) is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import require
-from hrnet_deploy.export.quantization import LEVELS
+from hrnet_deploy.export.quantization import LARGEST, EightBit
 from hrnet_deploy.spec import INPUT_NAME
 
 if TYPE_CHECKING:
@@ -54,10 +54,11 @@ class Histogram:
         index = np.minimum((magnitudes * (BINS / self.width)).astype(np.int64), BINS - 1)
         self.counts += np.bincount(index, minlength=BINS)
 
-    def limit(self) -> float:
+    def limit(self, kind: EightBit = "int8") -> float:
         """The limit with the least squared error of rounding and clipping; 1 where all is zero.
 
-        Zeros are exact whatever the limit, so that the first bin counts for nothing.
+        Zeros are exact whatever the limit, so that the first bin counts for nothing. The steps of
+        fp8 grow with the value: clipping gains nothing there, and the largest bin is the limit.
         """
         counts = self.counts.copy()
         counts[0] = 0
@@ -66,14 +67,20 @@ class Histogram:
             return 1.0
         centres = (np.arange(BINS) + 0.5) * (self.width / BINS)
         highest = (occupied[-1] + 1) * (self.width / BINS)
+        if kind == "fp8":
+            return _rounded(highest)
         limits = highest * np.arange(CANDIDATES // 4, CANDIDATES + 1) / CANDIDATES
         errors = [_squared_error(centres, counts, limit) for limit in limits]
-        return float(f"{limits[int(np.argmin(errors))]:.{DIGITS}g}")
+        return _rounded(limits[int(np.argmin(errors))])
+
+
+def _rounded(limit: float) -> float:
+    return float(f"{limit:.{DIGITS}g}")
 
 
 def _squared_error(centres: FloatArray, counts: NDArray[np.int64], limit: float) -> float:
     """Expected squared error: within the range that of rounding, beyond it that of clipping."""
-    step = limit / LEVELS
+    step = limit / LARGEST["int8"]
     beyond = np.maximum(centres - limit, 0)
     error = np.where(beyond > 0, beyond**2, step**2 / 12)
     return float((counts * error).sum())
@@ -83,6 +90,7 @@ def calibrate(
     model: onnx.ModelProto,
     crops_nhwc: NDArray[np.uint8],
     *,
+    kind: EightBit = "int8",
     progress: Progress = lambda done, total: None,
 ) -> dict[str, float]:
     """The limit of everything that a convolution of the float32 ``model`` reads, by value name.
@@ -98,7 +106,7 @@ def calibrate(
         for name, value in zip(names, values, strict=True):
             histograms[name].add(value)
         progress(min(start + BATCH, len(crops_nhwc)), len(crops_nhwc))
-    return {name: histogram.limit() for name, histogram in histograms.items()}
+    return {name: histogram.limit(kind) for name, histogram in histograms.items()}
 
 
 def convolution_inputs(model: onnx.ModelProto) -> dict[str, str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineInfo
 from hrnet_deploy.errors import DeployError, InputError, command_line, require
-from hrnet_deploy.export.graph import IR_VERSION, OPSET, GraphWriter
+from hrnet_deploy.export.graph import IR_VERSIONS, OPSET, GraphWriter
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import check_input_file, sha256_file
 from hrnet_deploy.spec import METADATA_KEY, ModelSpec
@@ -171,7 +171,7 @@ def _drop_initialiser_inputs(model: onnx.ModelProto) -> None:
     kept = [value for value in model.graph.input if value.name not in weights]
     del model.graph.input[:]
     model.graph.input.extend(kept)
-    model.ir_version = max(model.ir_version, IR_VERSION)
+    model.ir_version = max(model.ir_version, IR_VERSIONS[OPSET])
 
 
 def _drop_spatial_flags(model: onnx.ModelProto) -> None:

@@ -43,7 +43,7 @@ from hrnet_deploy.spec import ModelSpec
 
 Say = Callable[[str], None]
 REFERENCE = "PyTorch"
-BESIDE = (".int8.onnx", ".plan", ".fp16.plan", ".int8.plan")
+BESIDE = (".int8.onnx", ".int8.fp16.onnx", ".fp8.onnx", ".plan", ".fp16.plan", ".int8.plan")
 """Finished engines of these names beside the checkpoint are rungs too."""
 
 

@@ -19,12 +19,12 @@ from hrnet_deploy.evaluation.run import evaluate
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.export.calibration import calibrate, convolution_inputs
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint
-from hrnet_deploy.export.model import build_hrnet
-from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, INT8_OKS_MEAN, INT8_P95_CELLS
-from hrnet_deploy.export.quantization import NEVER, Quantization
+from hrnet_deploy.export.model import build_hrnet, float_dtype
+from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, POSE_OKS_MEAN, POSE_P95_CELLS
+from hrnet_deploy.export.quantization import EightBit, Quantization, may_be_quantized
 from hrnet_deploy.export.run import Say, checkpoint_spec
 from hrnet_deploy.export.sensitivity import blocks_of
-from hrnet_deploy.export.settings import ExportSettings
+from hrnet_deploy.export.settings import ExportSettings, Precision
 from hrnet_deploy.files import StagedFile
 from hrnet_deploy.spec import ModelSpec
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     import onnx
 
 FEW_PERSONS = 1000
+
+USUAL_FLOAT: dict[EightBit, Precision] = {"int8": "fp32", "fp8": "fp16"}
+"""Processors compute halves in float32 anyway; FP8 is for GPUs only."""
+
 POINTS = 100.0
 """AP in points, as papers print it, per AP in 0 to 1."""
 
@@ -44,13 +48,17 @@ ProgressBar = Callable[[str], AbstractContextManager[Progress]]
 class QuantizeSettings:
     """Data, budget and effort; ``export`` is what the graph itself shall be.
 
-    ``max_ap_drop`` is in points (0.3 is 0.003 of AP). ``calibration`` crops give the ranges,
-    ``sample`` crops rank the blocks; AP is measured on the first ``limit`` pictures by ``backend``.
+    ``precision`` is that of the quantised convolutions, ``float_precision`` that of the others,
+    None for the usual one. ``max_ap_drop`` is in points (0.3 is 0.003 of AP). ``calibration``
+    crops give the ranges, ``sample`` crops rank the blocks; AP is measured on the first ``limit``
+    pictures by ``backend``.
     """
 
     images: Path
     annotations: Path
     boxes: Path | None = None
+    precision: EightBit = "int8"
+    float_precision: Precision | None = None
     max_ap_drop: float = 0.3
     calibration: int = 256
     sample: int = 16
@@ -59,6 +67,11 @@ class QuantizeSettings:
     threads: int | None = None
     export: ExportSettings = field(default_factory=ExportSettings)
 
+    @property
+    def unquantized(self) -> Precision:
+        """The precision of what stays float."""
+        return self.float_precision or USUAL_FLOAT[self.precision]
+
 
 class Network:
     """One checkpoint as graphs with any of its convolutions in 8 bit."""
@@ -66,9 +79,10 @@ class Network:
     def __init__(self, path: Path, settings: QuantizeSettings, say: Say) -> None:
         self.checkpoint: Checkpoint = read_checkpoint(path)
         self.spec = checkpoint_spec(self.checkpoint, settings.export, say=say)
-        self.int8_spec = _int8_spec(self.spec, settings.max_ap_drop)
+        self.quantized_spec = _quantized_spec(self.spec, settings)
         self._weights = {name: t.numpy() for name, t in self.checkpoint.state_dict.items()}
         self._limits: dict[str, float] = {}
+        self._kind = settings.precision
         # Decoding may have a convolution as well (DARK), which is none of the network's.
         convolutions = [
             name
@@ -76,12 +90,19 @@ class Network:
             if f"{name}.weight" in self._weights
         ]
         self.layers = len(convolutions)
-        self.blocks = blocks_of(name for name in convolutions if name not in NEVER)
+        self.blocks = blocks_of(
+            name
+            for name in convolutions
+            if may_be_quantized(name, self._weights[f"{name}.weight"], settings.precision)
+        )
+        if not self.blocks:
+            problem = f"has no convolution that can be quantised to {settings.precision}"
+            raise InputError(path, problem, "Give --precision int8, or export it in fp16")
 
     def calibrate(self, crops_nhwc: NDArray[np.uint8], progress: Progress) -> None:
         """Measure the range of everything that a convolution reads."""
         model = self.without_flip(frozenset())
-        self._limits = calibrate(model, crops_nhwc, progress=progress)
+        self._limits = calibrate(model, crops_nhwc, kind=self._kind, progress=progress)
 
     def quantised_without(self, blocks: list[str]) -> frozenset[str]:
         """All convolutions that may be quantised but those of ``blocks``."""
@@ -94,13 +115,21 @@ class Network:
 
     def build(self, quantised: frozenset[str]) -> onnx.ModelProto:
         """The graph with ``quantised`` in 8 bit, the float32 one where there are none."""
-        return self._build(self.int8_spec if quantised else self.spec, quantised)
+        return self._build(self.quantized_spec if quantised else self.spec, quantised)
 
     def without_flip(self, quantised: frozenset[str]) -> onnx.ModelProto:
-        """The same without flip-test and with a free batch, to measure with."""
-        spec = self.int8_spec if quantised else self.spec
+        """The same without flip-test and with a free batch, to measure with.
+
+        What is not quantised is float32, so that only the 8 bit are seen.
+        """
+        spec = self.quantized_spec if quantised else self.spec
         plain = dataclasses.replace(
-            spec, flip_test=False, shift_heatmap=False, has_heatmaps=True, static_batch=None
+            spec,
+            float_precision="fp32",
+            flip_test=False,
+            shift_heatmap=False,
+            has_heatmaps=True,
+            static_batch=None,
         )
         return self._build(plain, quantised)
 
@@ -110,7 +139,9 @@ class Network:
             self.checkpoint.architecture,
             self._weights,
             source=self.checkpoint.path,
-            quantization=Quantization(self._limits, quantised) if quantised else None,
+            quantization=Quantization(self._limits, quantised, self._kind, float_dtype(spec))
+            if quantised
+            else None,
         )
 
 
@@ -153,7 +184,8 @@ class Search:
         quantised = self._network.quantised_without(self.order[:count])
         self.figures[count] = self._evaluate(quantised)
         drop = ap_drop(self.before, self.figures[count])
-        self._say(f"{count} blocks in float32: {drop:.2f} points of AP lost")
+        kept = self._settings.unquantized
+        self._say(f"{count} blocks in {kept}: {drop:.2f} points of AP lost")
         return drop <= self._settings.max_ap_drop
 
     def _evaluate(self, quantised: frozenset[str]) -> Stats:
@@ -206,14 +238,19 @@ def fewest_kept(blocks: int, holds: Callable[[int], bool]) -> int | None:
     return None if high == blocks else high
 
 
-def _int8_spec(spec: ModelSpec, max_ap_drop: float) -> ModelSpec:
+def _quantized_spec(spec: ModelSpec, settings: QuantizeSettings) -> ModelSpec:
     tolerances = {
-        "ap_drop": max_ap_drop,
-        "keypoint_p95_cells": INT8_P95_CELLS,
-        "oks_mean": INT8_OKS_MEAN,
+        "ap_drop": settings.max_ap_drop,
+        "keypoint_p95_cells": POSE_P95_CELLS,
+        "oks_mean": POSE_OKS_MEAN,
         "decode_px": DECODE_TOLERANCE_PX[spec.decode],
     }
-    return dataclasses.replace(spec, precision="int8", tolerances=tolerances)
+    return dataclasses.replace(
+        spec,
+        precision=settings.precision,
+        float_precision=settings.unquantized,
+        tolerances=tolerances,
+    )
 
 
 def points(stats: Stats) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hrnet_deploy.errors import Subject
-from hrnet_deploy.export.graph import GraphWriter
+from hrnet_deploy.export.graph import OPSET, OPSET_TYPED_PAIRS, GraphWriter
 from hrnet_deploy.export.hrnet import HRNetArchitecture
 from hrnet_deploy.export.network import HRNetWriter, Weights
 from hrnet_deploy.export.pipeline import decode, merge_mirrored, normalise, with_mirrored
@@ -24,15 +24,20 @@ from hrnet_deploy.spec import (
 if TYPE_CHECKING:
     import onnx
 
-DTYPES: dict[str, type[np.generic]] = {
-    "fp32": np.float32,
-    "fp16": np.float16,
-    "int8": np.float32,
-}
-"""What convolutions and activations are typed; in int8 files what is not quantised is float32."""
+DTYPES: dict[str, type[np.generic]] = {"fp32": np.float32, "fp16": np.float16}
 
 WriteNetwork = Callable[[GraphWriter, str], str]
 """Writes a network from images (B, 3, h, w) float32 to heatmaps (B, K, h', w') float32."""
+
+
+def float_dtype(spec: ModelSpec) -> type[np.generic]:
+    """The type of the convolutions and activations that are not quantised."""
+    return DTYPES[spec.float_precision if spec.is_quantized else spec.precision]
+
+
+def opset_of(spec: ModelSpec) -> int:
+    """The oldest opset that has all that a graph of ``spec`` needs."""
+    return OPSET_TYPED_PAIRS if spec.has_typed_pairs else OPSET
 
 
 def build_hrnet(
@@ -53,7 +58,7 @@ def build_hrnet(
         network = HRNetWriter(
             graph,
             weights,
-            DTYPES[spec.precision],
+            float_dtype(spec),
             source,
             reverse_input=spec.network_color_order != spec.color_order,
             quantization=quantization,
@@ -67,7 +72,7 @@ def build_model(
     spec: ModelSpec, write_network: WriteNetwork, *, reverse_channels: bool
 ) -> onnx.ModelProto:
     """Surround any heatmap network with what ``spec`` says, up to keypoints and scores."""
-    graph = GraphWriter()
+    graph = GraphWriter(opset_of(spec))
     images = normalise(graph, INPUT_NAME, spec, reverse=reverse_channels)
     if spec.flip_test:
         raw = write_network(graph, with_mirrored(graph, images, spec))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.export.graph import GraphWriter
 from hrnet_deploy.export.hrnet import HRNetArchitecture, StageArchitecture
-from hrnet_deploy.export.quantization import Quantization, quantized_weight
+from hrnet_deploy.export.quantization import Quantization
 
 BATCH_NORM_EPSILON = 1e-5
 """PyTorch's default, which the official network leaves as it is."""
@@ -26,7 +26,7 @@ class HRNetWriter:
 
     ``weights`` are the official state dict as numpy arrays. ``reverse_input`` permutes the first
     convolution instead of the pixels, so that a network trained on RGB takes BGR images.
-    ``quantization`` names the convolutions that compute in 8 bit; ``dtype`` is float32 then.
+    ``quantization`` names the convolutions that compute in 8 bit; ``dtype`` is that of the others.
     """
 
     graph: GraphWriter
@@ -72,15 +72,25 @@ class HRNetWriter:
         y = self._conv(x, f"{prefix}.conv1", f"{prefix}.bn1", relu=True)
         y = self._conv(y, f"{prefix}.conv2", f"{prefix}.bn2", relu=True)
         y = self._conv(y, f"{prefix}.conv3", f"{prefix}.bn3")
-        identity = x
         if f"{prefix}.downsample.0.weight" in self.weights:
             identity = self._conv(x, f"{prefix}.downsample.0", f"{prefix}.downsample.1")
+        else:
+            identity = self._identity(x, prefix)
         return self._sum_relu([y, identity], prefix)
 
     def _basic(self, x: str, prefix: str) -> str:
         y = self._conv(x, f"{prefix}.conv1", f"{prefix}.bn1", relu=True)
         y = self._conv(y, f"{prefix}.conv2", f"{prefix}.bn2")
-        return self._sum_relu([y, x], prefix)
+        return self._sum_relu([y, self._identity(x, prefix)], prefix)
+
+    def _identity(self, x: str, prefix: str) -> str:
+        """What the sum of a block adds: its input as the block's first convolution reads it.
+
+        In 8 bit where that convolution is, since the value then need not exist in float as well.
+        """
+        if self.quantization is None or f"{prefix}.conv1" not in self.quantization.convolutions:
+            return x
+        return self.quantization.activation(self.graph, x)
 
     def _transition(self, before: list[str], prefix: str, stage: StageArchitecture) -> list[str]:
         """Branches for ``stage``: kept, adapted in width, or opened from the lowest one."""
@@ -162,7 +172,7 @@ class HRNetWriter:
         if self.quantization is None or conv not in self.quantization.convolutions:
             return [x, self.graph.constant(f"{conv}.weight", self._typed(weight, conv))]
         x = self.quantization.activation(self.graph, x)
-        return [x, quantized_weight(self.graph, conv, weight)]
+        return [x, self.quantization.weight(self.graph, conv, weight)]
 
     def _typed(self, value: NDArray[np.float64], name: str) -> NDArray[Any]:
         """Round once, from double to the graph's type; a weight that overflows it is refused."""

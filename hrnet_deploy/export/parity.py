@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import Engine, EngineOutput
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.export.reference import decode_heatmaps
-from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.spec import EIGHT_BIT, ModelSpec
 
-HEATMAP_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.25}
+HEATMAP_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.25, "fp8": 0.25}
 """Largest heatmap error, times max(1, peak), by the lower of the two precisions.
 
-A bfloat16 has three bits less than a half; what it costs has to be seen in the AP. For int8 it
+A bfloat16 has three bits less than a half; what it costs has to be seen in the AP. In 8 bit it
 counts only where the reference is sure of no keypoint; poses are judged otherwise.
 """
 
 CONFIDENT_SCORE = 0.2
-"""Reference scores above it are judged in int8 (official HRNet, ``lib/dataset/coco.py``)."""
+"""Reference scores above it are judged in 8 bit (official HRNet, ``lib/dataset/coco.py``)."""
 
-INT8_P95_CELLS = 1.0
-"""Heatmap pixels that 95 % of the confident keypoints stay within in int8: one neighbour."""
+POSE_P95_CELLS = 1.0
+"""Heatmap pixels that 95 % of the confident keypoints stay within in 8 bit: one neighbour."""
 
-INT8_OKS_MEAN = 0.9
-"""Mean OKS of the confident keypoints in int8; 0.99 is usual on persons, less on noise."""
+POSE_OKS_MEAN = 0.9
+"""Mean OKS of the confident keypoints in 8 bit; 0.99 is usual on persons, less on noise."""
 
 DECODE_TOLERANCE_PX = {"quarter": 1e-4, "none": 1e-4, "dark": 0.05}
 """Heatmap pixels between a graph's own decoding and the official rule on its own heatmaps.
@@ -88,7 +88,7 @@ class ParityReport:
 class _Measured:
     """Both engines' output on all crops, and the tolerance that they have to meet.
 
-    ``in_poses`` says that keypoints are judged, not heatmaps: one of the two computes in int8.
+    ``in_poses`` says that keypoints are judged, not heatmaps: one of the two computes in 8 bit.
     """
 
     reference: EngineOutput
@@ -117,7 +117,7 @@ def compare(
 
     ``labels`` say where each crop is from, for the report; the crop's number by default.
     ``expected`` is what ``run_all(reference, crops_nhwc)`` gave, where it is known already.
-    The gates are those of the lower precision of the two; with int8, keypoints are judged and
+    The gates are those of the lower precision of the two; in 8 bit, keypoints are judged and
     heatmaps only reported. Raises InputError where the two do not
     promise the same thing (sizes, keypoints, flip-test, shift, decode).
     """
@@ -131,7 +131,7 @@ def compare(
         spec=candidate.spec,
         tolerance=max(HEATMAP_TOLERANCE[precision] for precision in precisions),
         labels=tuple(labels) or tuple(f"crop {index}" for index in range(len(crops_nhwc))),
-        in_poses="int8" in precisions,
+        in_poses=bool(set(EIGHT_BIT) & set(precisions)),
     )
     return _judge(measured)
 
@@ -269,20 +269,20 @@ def _failures(
 
 
 def _pose_failures(measured: _Measured, confident: NDArray[np.bool_]) -> list[str]:
-    """The gates of int8, on the keypoints (N, K) that the reference is sure of."""
+    """The gates of 8 bit, on the keypoints (N, K) that the reference is sure of."""
     sentences = []
     cells = measured.candidate.keypoints_heatmap - measured.reference.keypoints_heatmap
     cells_p95 = float(np.percentile(np.linalg.norm(cells, axis=2)[confident], 95))
-    if not cells_p95 <= INT8_P95_CELLS:
+    if not cells_p95 <= POSE_P95_CELLS:
         sentences.append(
             f"95 % of the confident keypoints lie within {cells_p95:.3g} heatmap pixels,"
-            f" > {INT8_P95_CELLS:g}"
+            f" > {POSE_P95_CELLS:g}"
         )
     similarity = _similarity(np.linalg.norm(cells * measured.stride, axis=2), measured.spec)
     if similarity is not None and not (mean := float(similarity[confident].mean())) >= (
-        INT8_OKS_MEAN
+        POSE_OKS_MEAN
     ):
-        sentences.append(f"OKS of the confident keypoints is {mean:.3g} < {INT8_OKS_MEAN:g}")
+        sentences.append(f"OKS of the confident keypoints is {mean:.3g} < {POSE_OKS_MEAN:g}")
     return sentences
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy import __version__
 from hrnet_deploy.engines import EngineOutput, load_engine
-from hrnet_deploy.engines.build import BuiltPlan, build_plan, check_opset
+from hrnet_deploy.engines.build import BuiltPlan, build_plan, check_fp8, check_opset
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.cuda.probe import probe
 from hrnet_deploy.engines.manifest import BatchProfile, Manifest, write_manifest
@@ -119,6 +119,7 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     settings = fitted(request.settings, spec)
     tensorrt = load_tensorrt(request.device, subject=f"building {request.output.name}")
     check_opset(opset, tensorrt.version, subject=request.onnx)
+    check_fp8(spec, tensorrt.gpu, subject=request.onnx)
     _say_doubts(content, tensorrt.major, say)
     log = _Log(request.output)
     say(f"building {request.output} for {tensorrt.gpu.name} with TensorRT {tensorrt.version}")

@@ -11,6 +11,7 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.crops import annotated_crops
 from hrnet_deploy.evaluation.metric import Stats
 from hrnet_deploy.export.mixture import (
+    USUAL_FLOAT,
     Network,
     ProgressBar,
     QuantizeSettings,
@@ -29,7 +30,7 @@ PARITY_CROPS = 32
 
 @dataclass(frozen=True)
 class Quantized:
-    """The written file, COCO figures before and after, and what stayed in float32.
+    """The written file, COCO figures before and after, and what stayed float.
 
     ``losses`` are all blocks, the worst first; ``float_blocks`` the first of them. ``layers`` and
     ``float_layers`` count convolutions, the two that are never quantised included.
@@ -56,9 +57,16 @@ class Quantized:
 
 
 def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
-    """Where the file goes, ``w32.int8.onnx`` by default, checked before any work is done."""
+    """Where the file goes, checked before any work is done.
+
+    By default ``w32.int8.onnx`` or ``w32.fp8.onnx`` beside the checkpoint, ``w32.int8.fp16.onnx``
+    where what stays float is not of the usual type.
+    """
     check_input_file(checkpoint, what="checkpoint")
-    target = settings.export.output or checkpoint.with_suffix(".int8.onnx")
+    kinds: list[str] = [settings.precision]
+    if settings.unquantized != USUAL_FLOAT[settings.precision]:
+        kinds.append(settings.unquantized)
+    target = settings.export.output or checkpoint.with_suffix(f".{'.'.join(kinds)}.onnx")
     if target.suffix.lower() != ".onnx":
         raise InputError(target, "is not an .onnx name", "Give an output that ends in .onnx")
     return check_output_file(target, force=settings.export.force, inputs=(checkpoint,))
@@ -67,7 +75,7 @@ def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
 def quantize_checkpoint(
     path: Path, settings: QuantizeSettings, *, say: Say, bar: ProgressBar
 ) -> Quantized:
-    """Write an int8 file of ``path`` that loses at most ``max_ap_drop`` points of AP.
+    """Write an 8-bit file of ``path`` that loses at most ``max_ap_drop`` points of AP.
 
     Raises GateError where that cannot be had or the poses fail their gates; nothing is written.
     """
@@ -101,7 +109,7 @@ def quantize_checkpoint(
         proven.prove(Judge(reference, crops[:PARITY_CROPS], keep_rejected=False))
         result = Quantized(
             path=target,
-            spec=network.int8_spec,
+            spec=network.quantized_spec,
             before=search.before,
             after=search.figures[kept],
             losses=tuple(losses),

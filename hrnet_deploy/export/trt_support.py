@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hrnet_deploy.engines.build import OPSETS
 from hrnet_deploy.errors import InputError, Subject, require
 
@@ -59,6 +61,7 @@ OPERATORS_10: dict[str, frozenset[str]] = {
         for name, types in OPERATORS_8.items()
     },
     "AveragePool": _FLOATS,
+    "DequantizeLinear": frozenset({"INT8", "FLOAT8E4M3FN"}),
     "ReduceMax": _NUMBERS,
     "Relu": _NUMBERS,
 }
@@ -139,13 +142,14 @@ def _node_problems(
 
 
 def _quantisation_problems(model: onnx.ModelProto, constants: set[str]) -> Iterator[str]:
-    """TensorRT quantises symmetrically, with int8 zero points that are 0, by constant scales."""
+    """TensorRT quantises symmetrically, with zero points that are 0, by constant scales."""
     from onnx import numpy_helper
 
     zeros = {
         constant.name
         for constant in model.graph.initializer
-        if constant.name in _zero_points(model) and not numpy_helper.to_array(constant).any()
+        if constant.name in _zero_points(model)
+        and not numpy_helper.to_array(constant).astype(np.float32).any()
     }
     for node in model.graph.node:
         if node.op_type not in _QUANTISING:

@@ -1,4 +1,4 @@
-"""int8 files: what is written, what it costs, and which blocks stay in float32."""
+"""8-bit files: what is written, what it costs, and which blocks stay float."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from hrnet_deploy.engines import load_engine  # noqa: E402
+from hrnet_deploy.errors import InputError  # noqa: E402
 from hrnet_deploy.export.calibration import (  # noqa: E402
     Histogram,
     calibrate,
@@ -25,12 +27,14 @@ from hrnet_deploy.export.calibration import (  # noqa: E402
 )
 from hrnet_deploy.export.crops import seeded_crops  # noqa: E402
 from hrnet_deploy.export.mixture import fewest_kept  # noqa: E402
-from hrnet_deploy.export.model import build_hrnet  # noqa: E402
+from hrnet_deploy.export.model import build_hrnet, float_dtype  # noqa: E402
 from hrnet_deploy.export.parity import compare  # noqa: E402
 from hrnet_deploy.export.quantization import (  # noqa: E402
-    LEVELS,
+    LARGEST,
     NEVER,
+    EightBit,
     Quantization,
+    may_be_quantized,
     quantize_weight,
 )
 from hrnet_deploy.export.sensitivity import blocks_of, measure_blocks  # noqa: E402
@@ -46,9 +50,18 @@ class Small:
         self.crops = seeded_crops(small.SIZE_HW, 8)
         self.limits = calibrate(self.build(flip_test=False, shift_heatmap=False), self.crops)
 
-    def build(self, quantised: frozenset[str] = frozenset(), **changes: Any) -> onnx.ModelProto:
-        spec = self.small.small_spec(precision="int8" if quantised else "fp32", **changes)
-        quantization = Quantization(self.limits, quantised) if quantised else None
+    def build(
+        self,
+        quantised: frozenset[str] = frozenset(),
+        kind: EightBit = "int8",
+        float_precision: str = "fp32",
+        **changes: Any,
+    ) -> onnx.ModelProto:
+        spec = self.small.small_spec(precision="fp32", **changes)
+        quantization = None
+        if quantised:
+            spec = dataclasses.replace(spec, precision=kind, float_precision=float_precision)
+            quantization = Quantization(self.limits, quantised, kind, float_dtype(spec))
         return build_hrnet(
             spec,
             self.small.architecture(),
@@ -60,6 +73,13 @@ class Small:
     @property
     def convolutions(self) -> frozenset[str]:
         return frozenset(convolution_inputs(self.build())) - set(NEVER)
+
+    def eligible(self, kind: EightBit) -> frozenset[str]:
+        return frozenset(
+            name
+            for name in self.convolutions
+            if may_be_quantized(name, self.weights[f"{name}.weight"], kind)
+        )
 
     def write(self, path: Path, **changes: Any) -> Path:
         path.write_bytes(self.build(**changes).SerializeToString())
@@ -77,16 +97,44 @@ def int8_onnx(network: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return network.write(path, quantised=network.convolutions)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_weights_are_at_most_half_a_step_off(seed: int) -> None:
+def spread_weight(seed: int) -> NDArray[np.float64]:
+    """Channels of very different size, some of them zero."""
     rng = np.random.default_rng(seed)
     spread = 10.0 ** rng.uniform(-4, 2, (6, 1, 1, 1))
-    weight = rng.normal(size=(6, 3, 3, 3)) * spread * (rng.random((6, 1, 1, 1)) > 0.2)
+    weight: NDArray[np.float64] = rng.normal(size=(6, 3, 3, 3)) * spread
+    return weight * (rng.random((6, 1, 1, 1)) > 0.2)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_weights_are_at_most_half_a_step_off(seed: int) -> None:
+    weight = spread_weight(seed)
     levels, scales = quantize_weight(weight)
     restored = levels * scales[:, None, None, None].astype(np.float64)
     half = 0.5001 * scales[:, None, None, None]
     assert (np.abs(restored - weight) <= half).all()
-    assert np.abs(levels.astype(int)).max(initial=0) <= LEVELS
+    assert np.abs(levels.astype(int)).max(initial=0) <= LARGEST["int8"]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_fp8_weights_are_at_most_a_sixteenth_off(seed: int) -> None:
+    """Three bits of fraction, down to a step of 2^-9 below 2^-6; ranges fill all 448."""
+    weight = spread_weight(seed)
+    levels, scales = quantize_weight(weight, "fp8", np.float16)
+    step = scales[:, None, None, None].astype(np.float64)
+    restored = levels.astype(np.float64) * step
+    # A step that half precision has to round up or down moves the largest value off 448.
+    allowed = np.maximum(np.abs(weight) / 16, step * 2.0**-10) + 1e-3 * np.abs(weight) + 6e-8 * 448
+    assert np.isfinite(restored).all()
+    assert (np.abs(restored - weight) <= allowed).all()
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_no_step_of_a_half_vanishes(kind: EightBit) -> None:
+    weight = np.full((1, 1, 1, 1), 1e-9)
+    levels, scales = quantize_weight(weight, kind, np.float16)
+    assert scales.dtype == np.float16
+    assert scales[0] > 0
+    assert np.isfinite(levels.astype(np.float32)).all()
 
 
 def test_the_range_of_a_histogram_does_not_depend_on_the_order() -> None:
@@ -111,6 +159,14 @@ def test_a_lone_outlier_is_clipped_and_a_uniform_range_is_kept() -> None:
     outlier.add(np.append(values, np.float32(12)))
     assert uniform.limit() == pytest.approx(3, rel=0.02)
     assert outlier.limit() < 6
+
+
+def test_fp8_clips_nothing() -> None:
+    histogram = Histogram()
+    values = np.append(np.full(1_000_000, 0.5, np.float32), np.float32(12))
+    histogram.add(values)
+    assert histogram.limit("int8") < 12
+    assert histogram.limit("fp8") == pytest.approx(12, rel=0.01)
 
 
 def test_values_that_are_all_zero_have_a_limit() -> None:
@@ -139,9 +195,99 @@ def test_pairs_stand_where_tensorrt_wants_them(network: Small) -> None:
         assert producers[node.input[0]].op_type != "DequantizeLinear"
 
 
+def test_the_sum_of_a_block_reads_what_its_first_convolution_reads(network: Small) -> None:
+    block = "stage2.0.branches.0.0"
+    for quantised in (True, False):
+        convolutions = network.convolutions if quantised else network.convolutions - {
+            f"{block}.conv1", f"{block}.conv2"}  # fmt: skip
+        nodes = {node.name: node for node in network.build(convolutions).graph.node}
+        added = nodes[f"{block}.add1"].input[1]
+        assert added == nodes[f"{block}.conv1"].input[0]
+        assert (nodes[added].op_type == "DequantizeLinear") == quantised
+
+
+KINDS: list[tuple[EightBit, str]] = [
+    ("int8", "fp32"),
+    ("int8", "fp16"),
+    ("fp8", "fp16"),
+    ("fp8", "fp32"),
+]
+
+
 @pytest.mark.parametrize("major", [8, 10, 11])
-def test_tensorrt_takes_the_graph(network: Small, major: int) -> None:
-    assert list(trt_problems(network.build(network.convolutions), major)) == []
+@pytest.mark.parametrize(("kind", "floats"), KINDS)
+@pytest.mark.parametrize("decode", ["quarter", "dark"])
+def test_tensorrt_takes_the_graph(
+    network: Small, kind: EightBit, floats: str, decode: str, major: int
+) -> None:
+    model = network.build(network.eligible(kind), kind, floats, decode=decode)
+    problems = list(trt_problems(model, major))
+    if major > 8 or (kind, floats) == ("int8", "fp32"):
+        assert problems == []
+    else:
+        assert "opset 19 (it reads 9 to 17)" in problems
+
+
+@pytest.mark.parametrize(("kind", "floats"), KINDS)
+def test_types_around_the_pairs(network: Small, kind: EightBit, floats: str) -> None:
+    """Everything between the pairs is of the type of their scales; head and decoding are float."""
+    eligible = network.eligible(kind)
+    assert eligible < network.convolutions if kind == "fp8" else eligible == network.convolutions
+    inferred = onnx.shape_inference.infer_shapes(network.build(eligible, kind, floats)).graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in inferred.value_info}
+    kinds |= {c.name: c.data_type for c in inferred.initializer}
+    wanted = {"fp32": onnx.TensorProto.FLOAT, "fp16": onnx.TensorProto.FLOAT16}[floats]
+    stored = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}[kind]
+    for node in inferred.node:
+        if node.op_type == "QuantizeLinear":
+            assert [kinds[name] for name in (*node.input[:2], node.output[0])] == [
+                wanted, wanted, stored]  # fmt: skip
+        if node.op_type == "Conv" and node.name != "final_layer":
+            assert {kinds[name] for name in (*node.input, node.output[0])} == {wanted}
+    assert kinds["final_layer"] == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize(("kind", "floats"), KINDS[1:])
+def test_other_types_run_and_agree_with_float32(
+    network: Small, small_onnx: Path, tmp_path: Path, kind: EightBit, floats: str
+) -> None:
+    path = network.write(tmp_path / "small.onnx", quantised=network.eligible(kind), kind=kind,
+                         float_precision=floats)  # fmt: skip
+    with load_engine(small_onnx) as reference, load_engine(path) as candidate:
+        report = compare(reference, candidate, network.crops)
+        assert candidate.info.precision == kind
+    assert report.heatmap_relative is not None
+    assert 0 < report.heatmap_relative < {"int8": 0.1, "fp8": 0.2}[kind]
+
+
+@pytest.mark.parametrize(("kind", "floats"), KINDS)
+def test_onnx_runtime_computes_what_the_file_says(
+    small: ModuleType, tmp_path: Path, kind: EightBit, floats: str
+) -> None:
+    """Its rewritings change nothing; one bias is beyond what its own 8-bit form could hold."""
+    weights = small.weights()
+    weights["stage2.0.branches.0.0.bn1.bias"][0] = 40
+    network = Small(small, weights)
+    path = network.write(tmp_path / "small.onnx", quantised=network.eligible(kind), kind=kind,
+                         float_precision=floats)  # fmt: skip
+    ort = pytest.importorskip("onnxruntime")
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (expected,) = session.run(["heatmaps"], {"crops": network.crops})
+    with load_engine(path) as engine:
+        got = engine.run(network.crops, heatmaps=True).heatmaps_nkhw
+    assert got is not None
+    assert np.abs(got - expected).mean() < 0.01 * np.abs(expected).mean()
+
+
+def test_openvino_says_that_it_has_no_fp8(network: Small, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    path = network.write(tmp_path / "small.onnx", quantised=network.eligible("fp8"), kind="fp8")
+    with pytest.raises(InputError, match="typed fp8, which OpenVINO would compute in float32"):
+        load_engine(path, backend="openvino")
+    with load_engine(path, backend="auto") as engine:
+        assert engine.info.backend == "onnxruntime"
 
 
 def test_a_zero_point_other_than_zero_is_refused_for_tensorrt(network: Small) -> None:
@@ -152,11 +298,16 @@ def test_a_zero_point_other_than_zero_is_refused_for_tensorrt(network: Small) ->
     assert any("zero point" in problem for problem in trt_problems(model, 10))
 
 
-def test_the_same_input_gives_the_same_bytes(small: ModuleType, network: Small) -> None:
+@pytest.mark.parametrize(("kind", "floats"), KINDS)
+def test_the_same_input_gives_the_same_bytes(
+    small: ModuleType, network: Small, kind: EightBit, floats: str
+) -> None:
     again = Small(small)
     assert again.limits == network.limits
-    first, second = (n.build(n.convolutions).SerializeToString(deterministic=True)
-                     for n in (network, again))  # fmt: skip
+    first, second = (
+        n.build(n.eligible(kind), kind, floats).SerializeToString(deterministic=True)
+        for n in (network, again)
+    )
     assert first == second
 
 
@@ -182,7 +333,9 @@ def test_openvino_runs_every_quantised_convolution_in_8_bit(
     ov = pytest.importorskip("openvino", reason="needs OpenVINO")
     half = frozenset(sorted(network.convolutions)[::2])
     mixed = network.write(tmp_path / "mixed.onnx", quantised=half)
-    for path, expected in ((int8_onnx, len(network.convolutions)), (mixed, len(half))):
+    typed = network.write(tmp_path / "typed.onnx", quantised=half, float_precision="fp16")
+    full = len(network.convolutions)
+    for path, expected in ((int8_onnx, full), (mixed, len(half)), (typed, len(half))):
         core = ov.Core()
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         compiled = core.compile_model(core.read_model(path), "CPU", settings)
@@ -210,13 +363,13 @@ def test_openvino_is_held_to_8_bit(small_onnx: Path) -> None:
 
 def test_poses_that_jump_fail_the_gates_of_int8(small: ModuleType, tmp_path: Path) -> None:
     """Heatmaps that are sure of themselves, and the same ones moved by four pixels."""
-    from hrnet_deploy.export.parity import INT8_P95_CELLS
+    from hrnet_deploy.export.parity import POSE_P95_CELLS
 
     right, wrong = painted(small, 0), painted(small, 4)
     crops = seeded_crops(small.SIZE_HW, 4)
     assert compare(right, right, crops).passed
     report = compare(right, wrong, crops)
-    assert any(f"> {INT8_P95_CELLS:g}" in failure for failure in report.failures)
+    assert any(f"> {POSE_P95_CELLS:g}" in failure for failure in report.failures)
     assert any("OKS of the confident keypoints" in failure for failure in report.failures)
 
 
@@ -287,5 +440,11 @@ def test_the_fewest_blocks_are_kept(blocks: int, needed: int) -> None:
 
 
 def test_the_spec_survives_its_json(small: ModuleType) -> None:
-    spec = small.small_spec(precision="int8", tolerances={"ap_drop": 0.3})
-    assert dataclasses.replace(type(spec).from_json(spec.to_json(), source="x")) == spec
+    for precision, floats in (("int8", "fp32"), ("int8", "fp16"), ("fp8", "fp16")):
+        spec = small.small_spec(
+            precision=precision, float_precision=floats, tolerances={"ap_drop": 0.3}
+        )
+        assert dataclasses.replace(type(spec).from_json(spec.to_json(), source="x")) == spec
+    wrong = small.small_spec(precision="fp32", float_precision="fp16")
+    with pytest.raises(InputError, match="float_precision 'fp16'"):
+        type(spec).from_json(wrong.to_json(), source="x")
