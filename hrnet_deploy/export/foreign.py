@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineInfo
+from hrnet_deploy.engines.onnxruntime import WRONG_OPTIMIZERS
 from hrnet_deploy.errors import DeployError, InputError, command_line, require
 from hrnet_deploy.export.graph import IR_VERSIONS, OPSET, GraphWriter
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
@@ -274,7 +275,12 @@ def open_session(content: bytes) -> onnxruntime.InferenceSession:
     ort = require("onnxruntime", extra="cpu", purpose="adopt")
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        content,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=WRONG_OPTIMIZERS,
+    )
 
 
 class ForeignEngine(ReferenceEngine):

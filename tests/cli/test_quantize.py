@@ -88,6 +88,29 @@ def test_an_int8_file_with_its_figures(
     assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (("--float", "fp16"), "w16.int8.fp16.onnx"),
+        (("--precision", "fp8"), "w16.fp8.onnx"),
+    ],
+)
+def test_files_for_tensorrt(
+    more: tuple[str, ...], name: str, checkpoint: Path, people: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    words = arguments(checkpoint, people, *more, "--max-ap-drop", "8")
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    target = checkpoint.with_name(name)
+    assert f"next: hrnet-deploy build {target}" in err
+    assert "convolutions in fp16" in out
+    code, out, err = run(capsys, "verify", str(checkpoint), str(target),
+                         "--images", str(people.parent / "images"),
+                         "--annotations", str(people))  # fmt: skip
+    assert code == 0, err
+
+
 def spoil(checkpoint: Path, block: str) -> None:
     """The same function, but no per-tensor range fits what is inside ``block``."""
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
