@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("torch")  # the fixture ``small`` is written with it
 pytest.importorskip("onnx")
 
-from hrnet_deploy.engines.build import check_fp8, check_opset  # noqa: E402
-from hrnet_deploy.engines.cuda.probe import Gpu  # noqa: E402
-from hrnet_deploy.errors import InputError  # noqa: E402
+from hrnet_deploy.engines.build import check_fp8, check_opset
+from hrnet_deploy.engines.cuda.probe import Gpu
+from hrnet_deploy.errors import InputError
 
 
 @pytest.mark.parametrize(("opset", "version", "taken"), [
