@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hrnet_deploy import __version__
+from hrnet_deploy import PoseEstimator, __version__
 from hrnet_deploy.engines import Engine, EngineOutput, load_engine
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import DeployError
@@ -31,7 +31,6 @@ from hrnet_deploy.files import check_output_file, write_json
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.pose import PoseEstimator
 from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
 
 REPOSITORY = Path(__file__).resolve().parent.parent

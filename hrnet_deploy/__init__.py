@@ -10,10 +10,11 @@ __all__ = ["PoseEstimator", "Poses", "__version__", "load_engine"]
 
 if TYPE_CHECKING:
     from hrnet_deploy.engines import load_engine
-    from hrnet_deploy.runtime.pose import PoseEstimator, Poses
+    from hrnet_deploy.predict.estimator import PoseEstimator
+    from hrnet_deploy.runtime.pose import Poses
 
 _HOMES = {
-    "PoseEstimator": "hrnet_deploy.runtime.pose",
+    "PoseEstimator": "hrnet_deploy.predict.estimator",
     "Poses": "hrnet_deploy.runtime.pose",
     "load_engine": "hrnet_deploy.engines",
 }

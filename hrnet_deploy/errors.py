@@ -35,12 +35,16 @@ class DeployError(Exception):
     exit_code: ClassVar[int] = EXIT_INPUT
 
     def __init__(self, subject: Subject, problem: str, fix: str) -> None:
-        self.subject = _one_line(subject) or "''"
         self.problem = printable(problem)
         pasted = _ENDS_IN_COMMAND.search(fix) is not None
         self.fix = _one_line(fix) if pasted else printable(fix)
-        end = "" if pasted else "."
-        super().__init__(f"{self.subject}: {self.problem}. {self.fix}{end}")
+        self._end = "" if pasted else "."
+        self.rename(subject)
+
+    def rename(self, subject: Subject) -> None:
+        """Call the subject by another name, such as that of the option that the user gave."""
+        self.subject = _one_line(subject) or "''"
+        self.args = (f"{self.subject}: {self.problem}. {self.fix}{self._end}",)
 
     def as_json(self) -> dict[str, object]:
         """The same facts for ``--json``."""
@@ -98,6 +102,13 @@ def _one_line(text: Subject) -> str:
     if isinstance(line, bytes):
         line = os.fsdecode(line)
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def check_count(name: str, value: object) -> int:
+    """``value`` if it is a whole number from 1 on; InputError naming the argument otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(name, f"is {value!r}", "Give a whole number from 1 on")
+    return value
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:

@@ -145,9 +145,18 @@ def _run(words: list[str]) -> int:
         ours = (DeployError, click.ClickException, click.exceptions.Exit)
         if StopRequest.last is not None and not isinstance(error, ours):
             error = interrupted(StopRequest.last)
+        if isinstance(error, DeployError):
+            _name_as_typed(error, words)
         return _report(error, as_json=as_json)
     except KeyboardInterrupt:
         return EXIT_SIGINT
+
+
+def _name_as_typed(error: DeployError, words: list[str]) -> None:
+    """An argument of a function that came from an option is called by the option's name."""
+    option = "--" + error.subject.replace("_", "-").replace(" ", "-")
+    if option in {word.split("=", 1)[0] for word in words}:
+        error.rename(option)
 
 
 def _report(error: Exception, *, as_json: bool) -> int:

@@ -104,6 +104,13 @@ def backend_options(command: Any) -> Any:
     return backend(precision(command))
 
 
+def named_engine(engine: Path) -> Path:
+    """The engine file that a zoo name on the command line means; paths stay as they are."""
+    from hrnet_deploy.zoo.pretrained import engine_file, is_name
+
+    return engine_file(engine, say=say) if is_name(engine) else engine
+
+
 def say(line: str) -> None:
     """Talk to the user on stderr."""
     click.echo(printable(line), err=True)

@@ -17,6 +17,7 @@ from hrnet_deploy.cli.options import (
     device_option,
     force_option,
     max_pixels_option,
+    named_engine,
     print_json,
     say,
     threads_option,
@@ -31,7 +32,9 @@ LISTED = 20
 
 @click.command("predict")
 @click.argument("sources", metavar="SOURCE...", nargs=-1)
-@click.option("--engine", "engine_path", type=FILE, required=True, help="The .onnx or .plan file.")
+@click.option(
+    "--engine", "engine_path", type=FILE, required=True, help="An .onnx or .plan file, or zoo name."
+)
 @click.option("--boxes", type=FILE, help="Person boxes: COCO, CSV or MOT file, YOLO folder.")
 @click.option(
     "--boxes-format",
@@ -39,7 +42,7 @@ LISTED = 20
     help="Default: told by name and content.",
 )
 @click.option("--image-ids", type=FILE, help="COCO annotations that name the boxes' image ids.")
-@click.option("--detector", type=FILE, help="A person detector (.onnx, or a .plan of it).")
+@click.option("--detector", type=FILE, help="A person detector: .onnx, .plan, or zoo name.")
 @click.option("--detector-config", type=FILE, help="What the detector expects and gives (.toml).")
 @click.option(
     "--detector-device", help="cpu, cuda[:N] or tensorrt[:N]. Default: cpu; a plan: cuda."
@@ -143,16 +146,17 @@ def command(
     from hrnet_deploy.predict.job import STDOUT, PredictJob
     from hrnet_deploy.predict.run import predict_to_files
     from hrnet_deploy.predict.video import VideoChoice
+    from hrnet_deploy.zoo.pretrained import detector_file
 
     if as_json and (not outputs or STDOUT in outputs):
         raise click.UsageError("--json prints a summary on stdout: give the poses a file with -o")
     job = PredictJob(
         words=sources,
-        engine=engine_path,
+        engine=named_engine(engine_path),
         boxes=boxes,
         boxes_format=boxes_format,  # type: ignore[arg-type]
         image_ids=image_ids,
-        detector=detector,
+        detector=None if detector is None else detector_file(detector, say=say),
         detector_config=detector_config,
         detector_device=detector_device,
         detector_backend=detector_backend,

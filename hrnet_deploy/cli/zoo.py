@@ -13,6 +13,7 @@ from hrnet_deploy.errors import InterruptedRun, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.zoo.entries import ZooEntry
+    from hrnet_deploy.zoo.local import Kept
 
 MEGABYTE = 1_000_000
 
@@ -30,10 +31,12 @@ def list_entries(as_json: bool) -> None:
     Nothing is downloaded. What lies on a drive that needs a browser is listed with that page.
     """
     from hrnet_deploy.zoo.entries import entries
+    from hrnet_deploy.zoo.local import place_of
 
     known = entries()
+    here = {item.name for item in known if place_of(item).is_file()}
     if as_json:
-        print_json([item.as_json() for item in known])
+        print_json([{**item.as_json(), "downloaded": item.name in here} for item in known])
         return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -44,7 +47,8 @@ def list_entries(as_json: bool) -> None:
     for item in known:
         what = "\n".join(printable(text) for text in (item.what, item.figure) if text)
         licence = printable(item.licence or "not stated")
-        table.add_row(item.name, what, licence, _source(item), item.hash_known)
+        source = "downloaded" if item.name in here else _source(item)
+        table.add_row(item.name, what, licence, source, item.hash_known)
     print_table(table)
     say("to download one: hrnet-deploy zoo get NAME; what says browser is got by hand:")
     for page in sorted({item.page for item in known if item.url is None and item.page}):
@@ -58,57 +62,47 @@ def _source(item: ZooEntry) -> str:
 
 @command.command("get")
 @click.argument("name")
-@click.option("-o", "--output", type=FILE, help="File or folder. Default: its own name, here.")
+@click.option("-o", "--output", type=FILE, help="File or folder. Default: the zoo's own folder.")
 @force_option
 @json_option
 def get(name: str, output: Path | None, force: bool, as_json: bool) -> None:
     """Download NAME, whole or not at all, and print its sha256.
 
-    An interrupted download goes on where it stopped when the same command is given again. A
-    published hash is compared; where none is known, the command says so.
+    Without -o it goes where names are looked up: $HRNET_DEPLOY_ZOO, by default
+    ~/.cache/hrnet-deploy/zoo. An interrupted download goes on where it stopped when the same
+    command is given again. A published hash is compared; where none is known, the command says so.
     """
     from hrnet_deploy.cli.progress import progress_bar
-    from hrnet_deploy.files import check_output_file, sha256_file
-    from hrnet_deploy.zoo.download import download
     from hrnet_deploy.zoo.entries import downloadable, entry
+    from hrnet_deploy.zoo.local import fetch, place_of
 
     item = entry(name)
-    url = downloadable(item)
-    target = output or Path(item.file)
+    downloadable(item)
+    target = output or place_of(item)
     if target.is_dir():
         target = target / item.file
     say(f"licence: {item.licence or 'not stated'} ({item.page}); its training data has its own")
-    there = target.is_file() and not force and item.hash_known != "no"
-    if there and not item.hash_differs(sha256 := sha256_file(target)):
-        say(f"{target}: is there already")
-        _print(item, target, sha256, as_json=as_json)
-        return
-    check_output_file(target, force=force)
     try:
         with progress_bar(unit="MB", speed=True) as show:
-            got = download(
-                url,
+            kept = fetch(
+                item,
                 target,
-                expected=lambda sha256: _wrong(item, sha256),
+                force=force,
                 progress=lambda done, total: show(done // MEGABYTE, total // MEGABYTE),
             )
     except InterruptedRun as interrupted:
         number = interrupted.signal_number
         problem = "interrupted; what arrived is kept"
         raise InterruptedRun(target, problem, again(), signal_number=number) from None
-    kept = f", {got.kept_bytes / 1e6:.1f} of them from before" if got.kept_bytes else ""
-    say(f"{target}: {got.size_bytes / 1e6:.1f} MB{kept} from {url}")
-    _print(item, target, got.sha256, as_json=as_json)
+    if (got := kept.downloaded) is None:
+        say(f"{target}: is there already")
+    else:
+        before = f", {got.kept_bytes / 1e6:.1f} of them from before" if got.kept_bytes else ""
+        say(f"{target}: {got.size_bytes / 1e6:.1f} MB{before} from {got.url}")
+    _print(item, kept, by_name=output is None, as_json=as_json)
 
 
-def _wrong(item: ZooEntry, sha256: str) -> str | None:
-    if not item.hash_differs(sha256):
-        return None
-    published = item.sha256 or f"one that begins with {item.sha256_prefix}"
-    return f"sha256 is {sha256}, published is {published}"
-
-
-def _print(item: ZooEntry, target: Path, sha256: str, *, as_json: bool) -> None:
+def _print(item: ZooEntry, kept: Kept, *, by_name: bool, as_json: bool) -> None:
     """The hash on stdout, as sha256sum prints it; what it was compared with on stderr."""
     if item.hash_known == "no":
         say("sha256: none is published, so it was compared with nothing; note the one printed")
@@ -116,10 +110,12 @@ def _print(item: ZooEntry, target: Path, sha256: str, *, as_json: bool) -> None:
         say(f"sha256: begins with the published digits {item.sha256_prefix}")
     else:
         say("sha256: is the published one")
-    following = item.following.replace(item.file, str(target))
+    following = item.command(item.name if by_name and item.kind == "detector" else kept.path)
     if as_json:
-        facts = {"path": str(target), "sha256": sha256, "compared": item.hash_known}
+        facts = {"path": str(kept.path), "sha256": kept.sha256, "compared": item.hash_known}
         print_json({**item.as_json(), **facts, "next": following})
         return
-    click.echo(printable(f"{sha256}  {target}"))
+    click.echo(printable(f"{kept.sha256}  {kept.path}"))
+    if by_name and item.kind == "checkpoint":
+        say(f"by its name: hrnet-deploy predict PICTURES --whole-image --engine {item.name}")
     say(f"next: {following}")

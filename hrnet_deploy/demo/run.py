@@ -22,9 +22,9 @@ from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.run import Exported, export_checkpoint, reference_engine
 from hrnet_deploy.export.settings import ExportSettings
 from hrnet_deploy.files import check_output_file, write_bytes
+from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.runtime.draw import draw_poses
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.pose import PoseEstimator
 
 DEMO_SEED = 2_000_000
 """Far from the seeds of the training pictures: the network has seen none of these."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
-from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.errors import InputError, Subject, check_count
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
 
@@ -183,6 +183,10 @@ def load_engine(
     "exact" (the file's own), "bf16", or "fastest" (bf16 where the processor computes it). Where
     one of the two is given, ``say`` is told what was chosen and why.
     """
+    if threads is not None:
+        check_count("threads", threads)
+    if not isinstance(device, (str, type(None))):
+        raise InputError("device", f"is {device!r}", "Give cpu, cuda or cuda:N")
     suffix = Path(path).suffix.lower()
     if suffix in (".pth", ".pt", ".safetensors"):
         raise InputError(path, "is a checkpoint, not an engine", f"{_TO_CONVERT} {path}")

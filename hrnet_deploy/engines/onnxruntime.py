@@ -86,8 +86,6 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
     says, and EnvironmentFault where ONNX Runtime or the device is missing.
     """
     provider = _provider(device)
-    if threads is not None and threads < 1:
-        raise InputError("threads", f"is {threads}", "Give a number from 1 on")
     content, spec = read_engine_file(path)
     ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
     _check_device(ort, device, provider)

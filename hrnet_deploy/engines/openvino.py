@@ -170,8 +170,6 @@ def load_openvino_engine(
     not do what its spec says, and EnvironmentFault where OpenVINO is missing or would compute in
     another precision than asked for.
     """
-    if threads is not None and threads < 1:
-        raise InputError("threads", f"is {threads}", "Give a number from 1 on")
     content, spec = read_engine_file(path)
     wanted = _wanted_precision(spec, precision, path)
     ov = require("openvino", extra="openvino", purpose=f"running {path.name} with OpenVINO")

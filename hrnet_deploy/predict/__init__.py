@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["PersonDetector", "poses_of_video", "stream"]
+__all__ = ["PersonDetector", "PoseEstimator"]
 
 if TYPE_CHECKING:
-    from hrnet_deploy.predict.api import poses_of_video, stream
     from hrnet_deploy.predict.detector.detector import PersonDetector
+    from hrnet_deploy.predict.estimator import PoseEstimator
 
 _HOMES = {
     "PersonDetector": "hrnet_deploy.predict.detector.detector",
-    "poses_of_video": "hrnet_deploy.predict.api",
-    "stream": "hrnet_deploy.predict.api",
+    "PoseEstimator": "hrnet_deploy.predict.estimator",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
-from hrnet_deploy.errors import DeployError, InputError
+from hrnet_deploy.errors import DeployError, InputError, check_count
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted, no_boxes
 from hrnet_deploy.runtime.crops import run_persons
 from hrnet_deploy.runtime.geometry import CropGeometry
@@ -48,10 +48,9 @@ class Pipeline:
         live: bool = False,
         known: Callable[[Frame], Predicted | None] = lambda frame: None,
     ) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError("batch_size", f"is {batch_size!r}", "Give a whole number from 1 on")
         self._engine, self._boxes_of = engine, boxes_of
-        self._batch_size, self._heatmaps, self._live = batch_size, heatmaps, live
+        self._batch_size = check_count("batch_size", batch_size)
+        self._heatmaps, self._live = heatmaps, live
         self._known = known
         self._at_once = 1
         if isinstance(boxes_of, Finder) and not live:

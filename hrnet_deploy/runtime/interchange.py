@@ -1,17 +1,57 @@
-"""Poses to and from ``KeyPoints`` of the supervision library."""
+"""Poses to and from plain arrays and ``KeyPoints`` of the supervision library."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from hrnet_deploy.errors import InputError, require
+from hrnet_deploy.runtime.checks import checked_boxes
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 BOXES, NAMES = "boxes_xyxy", "instance_scores"
 """What ``KeyPoints`` has no place for travels in its ``data``, one entry a person."""
+
+
+def from_array(
+    keypoints_nk3: ArrayLike,
+    keypoint_names: Sequence[str],
+    skeleton: Sequence[tuple[int, int]] = (),
+    boxes_xyxy: ArrayLike | None = None,
+) -> Poses:
+    """Poses of x, y and score (N, K, 3), as ``Poses.to_array`` gives them."""
+    expected = f"expected (N, {len(keypoint_names)}, 3)"
+    try:
+        values = np.asarray(keypoints_nk3, np.float32)
+    except (TypeError, ValueError) as error:
+        problem = f"{expected} numbers, got {type(keypoints_nk3).__name__}"
+        raise InputError("keypoints_nk3", problem, "Give rows of x, y and score") from error
+    if values.size == 0:
+        values = values.reshape(0, len(keypoint_names), 3)
+    if values.ndim != 3 or values.shape[1:] != (len(keypoint_names), 3):
+        problem = f"{expected}, got {values.shape}"
+        raise InputError("keypoints_nk3", problem, "Give x, y and score of each named keypoint")
+    if not np.isfinite(values).all():
+        person = int(np.argwhere(~np.isfinite(values))[0][0])
+        problem = f"person {person} has a value that is not finite"
+        raise InputError("keypoints_nk3", problem, "Give score 0 to what was not found")
+    keypoints_px, scores = values[:, :, :2].copy(), values[:, :, 2].copy()
+    boxes = _around(keypoints_px) if boxes_xyxy is None else checked_boxes(boxes_xyxy)
+    if len(boxes) != len(values):
+        problem = f"has {len(boxes)} boxes for {len(values)} persons"
+        raise InputError("boxes_xyxy", problem, "Give one box for each person")
+    total = instance_scores(scores)
+    return Poses(keypoints_px, scores, boxes, total, tuple(keypoint_names), tuple(skeleton))
+
+
+def _around(keypoints_px: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The smallest boxes (N, 4) that hold all keypoints (N, K, 2)."""
+    corners = [keypoints_px.min(axis=1), keypoints_px.max(axis=1)]
+    return np.concatenate(corners, axis=1).astype(np.float64)
 
 
 def to_supervision(poses: Poses) -> Any:
@@ -49,8 +89,7 @@ def from_supervision(
     data = getattr(key_points, "data", None) or {}
     boxes = data.get(BOXES)
     if boxes is None:
-        low, high = keypoints_px.min(axis=1), keypoints_px.max(axis=1)
-        boxes = np.concatenate([low, high], axis=1)
+        boxes = _around(keypoints_px)
     total = data.get(NAMES)
     return Poses(
         keypoints_px,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
 from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.errors import DeployError, InputError
+from hrnet_deploy.errors import DeployError, InputError, check_count
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.flip import FlipEngine, SecondPasses, persons_in_doubt
 from hrnet_deploy.runtime.geometry import CropGeometry
@@ -77,8 +77,7 @@ def poses_of_images(
     result of its picture. The second passes of a ``FlipEngine`` are collected into batches of their
     own, for which the results of a picture wait.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise InputError("batch_size", f"is {batch_size!r}", "Give a whole number from 1 on")
+    check_count("batch_size", batch_size)
     count = workers or min(MAX_WORKERS, physical_cores())
     if hasattr(engine, "submit_frames"):
         from hrnet_deploy.runtime.gpu_stream import GpuStream

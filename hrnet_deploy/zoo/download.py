@@ -1,6 +1,6 @@
 """One file over https: the only module of the package that opens a connection.
 
-Called by ``hrnet-deploy zoo get`` and by nothing else.
+Called for ``hrnet-deploy zoo get`` and ``from_pretrained(..., download=True)``, nothing else.
 """
 
 from __future__ import annotations

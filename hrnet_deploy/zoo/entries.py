@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.export.recipes import Recipe, load_recipe, recipes_folder
 
 if sys.version_info >= (3, 11):
@@ -32,8 +34,8 @@ class ZooEntry:
 
     ``figure`` is the published one in words, with the data set. ``url`` is where it is downloaded
     from, None where only ``page`` leads there, by a browser. Of ``sha256`` and ``sha256_prefix``
-    is known what was published; both None means that nothing was. ``following`` is the command
-    that uses the file.
+    is known what was published; both None means that nothing was. ``command`` gives the one that
+    uses the file.
     """
 
     name: str
@@ -46,7 +48,15 @@ class ZooEntry:
     page: str | None
     sha256: str | None
     sha256_prefix: str | None
-    following: str
+
+    def command(self, file: Subject) -> str:
+        """The command that uses the file where it lies; a detector also goes by its name."""
+        quoted = shlex.quote(os.fspath(file))
+        if self.kind == "checkpoint":
+            return f"hrnet-deploy export {quoted}"
+        if self.kind == "network":
+            return f"hrnet-deploy adopt {quoted} --recipe {self.name}"
+        return f"hrnet-deploy predict PICTURES --engine ENGINE --detector {quoted}"
 
     @property
     def hash_known(self) -> str:
@@ -99,13 +109,12 @@ def downloadable(item: ZooEntry) -> str:
     """The address of an entry; InputError that says where a browser gets it."""
     if item.url is not None:
         return item.url
-    fix = f"Open {item.page} in a browser and save {item.file}; then: {item.following}"
+    fix = f"Open {item.page} in a browser and save {item.file}; then: {item.command(item.file)}"
     raise InputError(item.name, "cannot be downloaded by a program (no direct address)", fix)
 
 
 def _of_recipe(recipe: Recipe) -> ZooEntry:
     file = recipe.source_file or ""
-    using = f"export {file}" if recipe.kind == "checkpoint" else f"adopt {file} --recipe"
     return ZooEntry(
         name=recipe.name,
         kind="checkpoint" if recipe.kind == "checkpoint" else "network",
@@ -117,7 +126,6 @@ def _of_recipe(recipe: Recipe) -> ZooEntry:
         page=recipe.page or recipe.project,
         sha256=recipe.sha256,
         sha256_prefix=recipe.sha256_prefix,
-        following=f"hrnet-deploy {using}" + ("" if "export" in using else f" {recipe.name}"),
     )
 
 
@@ -146,5 +154,4 @@ def _detector(name: str, facts: dict[str, Any]) -> ZooEntry:
         page=facts["project"],
         sha256=facts.get("sha256"),
         sha256_prefix=None,
-        following=f"hrnet-deploy predict PICTURES --engine ENGINE --detector {file} -o poses.jsonl",
     )

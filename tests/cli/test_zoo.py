@@ -81,6 +81,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr("hrnet_deploy.zoo.entries.recipes_folder", lambda: folder)
+    monkeypatch.setenv("HRNET_DEPLOY_ZOO", "zoo")
     faults = faulty.Faults()
     with faulty.serving(faults) as address:
         yield Shop(folder, address, faults)
@@ -136,11 +137,15 @@ def test_list_as_json(run: Run) -> None:
 def test_get_without_a_known_hash(run: Run, shop: Shop) -> None:
     shop.sell("plain", 'licence = "MIT"')
     code, out, err = run("zoo", "get", "plain")
-    assert (code, out) == (0, f"{SHA256}  plain.pth\n")
-    assert Path("plain.pth").read_bytes() == faulty.CONTENT
+    assert (code, out) == (0, f"{SHA256}  zoo/plain/plain.pth\n")
+    assert Path("zoo/plain/plain.pth").read_bytes() == faulty.CONTENT
     assert "licence: MIT (https://example.org/zoo)" in err
     assert "none is published, so it was compared with nothing" in err
-    assert err.splitlines()[-1] == "next: hrnet-deploy export plain.pth"
+    assert err.splitlines()[-2].endswith(" --engine plain")
+    assert err.splitlines()[-1] == "next: hrnet-deploy export zoo/plain/plain.pth"
+    code, out, _ = run("zoo", "list", "--json")
+    assert {item["name"]: item["downloaded"] for item in json.loads(out)}["plain"]
+    assert "downloaded" in run("zoo", "list")[1]
 
 
 @pytest.mark.parametrize("known", [f'sha256 = "{SHA256}"', f'sha256_prefix = "{SHA256[:8]}"'])
@@ -165,18 +170,18 @@ def test_get_refuses_another_file(run: Run, shop: Shop) -> None:
     code, out, err = run("zoo", "get", "changed")
     assert (code, out) == (2, "")
     assert f"changed.pth: sha256 is {SHA256}, published is one that begins with 00000000. " in err
-    assert list(Path().iterdir()) == []
+    assert not [path for path in Path().rglob("*") if path.is_file()]
 
 
 def test_get_never_replaces_without_the_word(run: Run, shop: Shop) -> None:
     shop.sell("plain")
     Path("plain.pth").write_bytes(b"mine")
-    code, _, err = run("zoo", "get", "plain")
+    code, _, err = run("zoo", "get", "plain", "-o", ".")
     assert code == 2
     assert "plain.pth: exists. Pass --force to replace it" in err
     assert Path("plain.pth").read_bytes() == b"mine"
     assert shop.faults.requests == []
-    assert run("zoo", "get", "plain", "--force")[0] == 0
+    assert run("zoo", "get", "plain", "-o", ".", "--force")[0] == 0
     assert Path("plain.pth").read_bytes() == faulty.CONTENT
 
 
@@ -188,7 +193,7 @@ def test_get_goes_on(run: Run, shop: Shop) -> None:
     assert "Run the same command again: it goes on where it stopped" in err
     shop.faults.cut_at = None
     code, out, err = run("zoo", "get", "plain")
-    assert (code, out) == (0, f"{SHA256}  plain.pth\n")
+    assert (code, out) == (0, f"{SHA256}  zoo/plain/plain.pth\n")
     assert "of them from before" in err
 
 
@@ -200,7 +205,7 @@ def test_ctrl_c_keeps_what_arrived(run: Run, shop: Shop) -> None:
         "import hrnet_deploy.zoo.entries as entries\n"
         f"entries.recipes_folder = lambda: pathlib.Path({str(shop.folder)!r})\n"
         "from hrnet_deploy.cli import main\n"
-        "main(['zoo', 'get', 'plain'])"
+        "main(['zoo', 'get', 'plain', '-o', 'plain.pth'])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -217,7 +222,7 @@ def test_ctrl_c_keeps_what_arrived(run: Run, shop: Shop) -> None:
     kept = Path("plain.pth.part").stat().st_size
     assert 0 < kept < len(faulty.CONTENT)
     shop.faults.pause_s, shop.faults.piece = 0.0, 1 << 16
-    assert run("zoo", "get", "plain")[0] == 0
+    assert run("zoo", "get", "plain", "-o", "plain.pth")[0] == 0
     assert shop.faults.requests[-1]["Range"] == f"bytes={kept}-"
     assert Path("plain.pth").read_bytes() == faulty.CONTENT
 

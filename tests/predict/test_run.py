@@ -17,10 +17,10 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 
 from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.predict.job import PredictJob
 from hrnet_deploy.predict.run import Summary, predict_to_files
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.pose import PoseEstimator
 from tests.world import World, make_world
 
 

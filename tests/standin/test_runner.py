@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 if "STANDIN_TENSORRT" not in os.environ:
     pytest.skip("run by tests/engines/test_on_standin.py", allow_module_level=True)
 
+from hrnet_deploy import PoseEstimator
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput, load_engine
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.cuda.device import Device, GpuFault
@@ -30,7 +31,6 @@ from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import PoseEstimator
 from tests.tiny import write_tiny_onnx
 
 MAX_BATCH = 12

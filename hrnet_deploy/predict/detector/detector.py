@@ -61,6 +61,34 @@ class PersonDetector(Finder, Closing):
             self.config = dataclasses.replace(self.config, score_threshold=score_threshold)
         self.at_once = self._at_once()
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        detector: Subject,
+        config: Subject | None = None,
+        *,
+        download: bool = False,
+        score_threshold: float | None = None,
+        device: str | None = None,
+        threads: int | None = None,
+        backend: str | None = None,
+    ) -> PersonDetector:
+        """A detector of an .onnx file, or of a name in the zoo (``hrnet-deploy zoo list``).
+
+        A name that is not downloaded yet is an InputError with the command that does it;
+        ``download=True`` is the word to do it now.
+        """
+        from hrnet_deploy.zoo.pretrained import detector_file
+
+        return cls(
+            detector_file(detector, download=download),
+            config,
+            score_threshold=score_threshold,
+            device=device,
+            threads=threads,
+            backend=backend,
+        )
+
     def _at_once(self) -> int:
         """How many pictures a batch takes, by the description and by the graph."""
         least, most = self._session.batches

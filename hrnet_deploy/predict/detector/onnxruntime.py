@@ -55,7 +55,7 @@ class OnnxRuntimeSession(DetectorSession):
 def _providers(ort: Any, device: str) -> list[Any]:
     match = re.fullmatch(r"(cpu|cuda|tensorrt)(?::(\d{1,3}))?", device)
     if match is None:
-        raise InputError("device", f"is '{device}'", "Give cpu, cuda[:N] or tensorrt[:N]")
+        raise InputError("detector device", f"is '{device}'", "Give cpu, cuda[:N] or tensorrt[:N]")
     cpu: Any = ("CPUExecutionProvider", {})
     if match[1] == "cpu":
         return [cpu]
@@ -67,7 +67,7 @@ def _providers(ort: Any, device: str) -> list[Any]:
         has = ", ".join(ort.get_available_providers())
         problem = f"is {device}, but this ONNX Runtime {ort.__version__} has only {has}"
         fix = "Ask for the device cpu, or: pip install 'hrnet-deploy[gpu]'"
-        raise EnvironmentFault("device", problem, fix)
+        raise EnvironmentFault("detector device", problem, fix)
     return wanted
 
 

@@ -1,64 +1,18 @@
-"""The Python interface: video generators, asynchronous programs, drawing and interchange."""
+"""Poses: their display, drawing, and the ways to other libraries and back."""
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sys
 import types
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx", reason="needs the onnx package")
-
 from hrnet_deploy.errors import EnvironmentFault, InputError
-from hrnet_deploy.predict import PersonDetector, poses_of_video, stream
-from hrnet_deploy.predict.frames import Frame
-from hrnet_deploy.runtime.pose import PoseEstimator, Poses, instance_scores
-from tests.predict import detectors
-from tests.predict.videos import SIZE_WH, write_video
-
-
-def whole(frame: Frame) -> list[list[float]]:
-    return [[0, 0, *SIZE_WH]]
-
-
-def test_a_video_is_a_generator_of_poses(tiny_onnx: Path, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.avi", frames=9)
-    with PoseEstimator.from_pretrained(tiny_onnx, batch_size=4) as estimator:
-        results = list(poses_of_video(estimator, path, whole, every=2, smooth=True))
-        assert [r.frame.number for r in results] == [0, 2, 4, 6, 8]
-        assert all(r.ids is not None and len(r.poses) == 1 for r in results)
-        detector = PersonDetector(detectors.yolox(tmp_path / "d.onnx"))
-        assert len(list(poses_of_video(estimator, path, detector))) == 9
-
-
-def test_an_asynchronous_program_is_not_held_up(tiny_onnx: Path, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.avi", frames=6)
-
-    async def work() -> list[int | None]:
-        with PoseEstimator(tiny_onnx) as estimator:
-            results = stream(poses_of_video(estimator, path, whole))
-            return [predicted.frame.number async for predicted in results]
-
-    assert asyncio.run(work()) == list(range(6))
-
-
-def test_an_error_surfaces_in_the_asynchronous_program(tiny_onnx: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"no video")
-
-    async def work() -> None:
-        with PoseEstimator(tiny_onnx) as estimator:
-            async for _ in stream(poses_of_video(estimator, tmp_path / "a.mp4", whole)):
-                pass
-
-    with pytest.raises(InputError, match="is not a video"):
-        asyncio.run(work())
+from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 
 def poses(count: int) -> Poses:
@@ -134,3 +88,32 @@ def test_supervision_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(EnvironmentFault, match=r"hrnet-deploy\[supervision\]"):
         poses(1).to_supervision()
+
+
+def test_there_and_back_through_an_array() -> None:
+    before = poses(2)
+    array = before.to_array()
+    assert (array.shape, array.dtype) == ((2, 3, 3), np.float32)
+    after = Poses.from_array(
+        array, before.keypoint_names, before.skeleton, boxes_xyxy=before.boxes_xyxy
+    )
+    for field in dataclasses.fields(Poses):
+        np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+    around = Poses.from_array(array, before.keypoint_names)
+    np.testing.assert_array_equal(around.boxes_xyxy[0], [10, 11, 14, 15])
+    assert Poses.from_array([], before.keypoint_names).to_array().shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "boxes", "message"),
+    [
+        (np.zeros((2, 3, 2)), None, r"keypoints_nk3: expected \(N, 3, 3\), got \(2, 3, 2\)"),
+        (np.zeros((3, 3)), None, r"got \(3, 3\)"),
+        ("text", None, r"expected \(N, 3, 3\) numbers, got str"),
+        (np.full((1, 3, 3), np.nan), None, "person 0 has a value that is not finite"),
+        (np.zeros((1, 3, 3)), [[0, 0, 9, 9]] * 2, "boxes_xyxy: has 2 boxes for 1 persons"),
+    ],
+)
+def test_arrays_that_are_no_poses_are_named(values: Any, boxes: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Poses.from_array(values, ("a", "b", "c"), boxes_xyxy=boxes)
