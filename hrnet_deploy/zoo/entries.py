@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.export.recipes import Recipe, load_recipe, recipes_folder
 
 if sys.version_info >= (3, 11):
@@ -51,12 +49,11 @@ class ZooEntry:
 
     def command(self, file: Subject) -> str:
         """The command that uses the file where it lies; a detector also goes by its name."""
-        quoted = shlex.quote(os.fspath(file))
         if self.kind == "checkpoint":
-            return f"hrnet-deploy export {quoted}"
+            return command_line("export", file)
         if self.kind == "network":
-            return f"hrnet-deploy adopt {quoted} --recipe {self.name}"
-        return f"hrnet-deploy predict PICTURES --engine ENGINE --detector {quoted}"
+            return command_line("adopt", file, "--recipe", self.name)
+        return command_line("predict", "PICTURES", "--engine", "ENGINE", "--detector", file)
 
     @property
     def hash_known(self) -> str:

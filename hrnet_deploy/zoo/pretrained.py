@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hrnet_deploy.errors import InputError, Subject, printable
+from hrnet_deploy.errors import InputError, Subject, command_line, printable
 from hrnet_deploy.files import sha256_file
 from hrnet_deploy.zoo.entries import ZooEntry, entry
 from hrnet_deploy.zoo.local import local_file, place_of
@@ -79,9 +78,9 @@ def _exported(checkpoint: Path, say: Say, *, recipe: str | None = None) -> Path:
         from hrnet_deploy.engines.signature import read_engine_file
 
         if read_engine_file(target)[1].source_sha256 != sha256_file(checkpoint):
-            quoted = shlex.quote(str(checkpoint))
+            again = command_line("export", checkpoint, "--force")
             problem = f"was not made of {checkpoint.name} as it is now (another sha256)"
-            raise InputError(target, problem, f"Run: hrnet-deploy export {quoted} --force")
+            raise InputError(target, problem, f"Run: {again}")
     return target
 
 
