@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.values import is_number, is_whole
 
 METADATA_KEY = "hrnet_deploy"
 """Key of the ONNX ``metadata_props`` entry that holds the spec as JSON."""
@@ -196,13 +196,13 @@ def _rules(spec: ModelSpec) -> list[tuple[str, Any]]:
         ("box_padding", lambda: _is_positive(spec.box_padding)),
         ("color_order", lambda: spec.color_order == "bgr"),
         ("network_color_order", lambda: spec.network_color_order in COLOR_ORDERS),
-        ("mean_rgb", lambda: len(spec.mean_rgb) == 3 and all(_is_finite(m) for m in spec.mean_rgb)),
+        ("mean_rgb", lambda: len(spec.mean_rgb) == 3 and all(is_number(m) for m in spec.mean_rgb)),
         ("std_rgb", lambda: len(spec.std_rgb) == 3 and all(_is_positive(s) for s in spec.std_rgb)),
         ("has_heatmaps", lambda: isinstance(spec.has_heatmaps, bool)),
         ("static_batch", lambda: spec.static_batch is None or _is_count(spec.static_batch)),
         ("recipe", lambda: spec.recipe is None or isinstance(spec.recipe, str)),
         ("versions", lambda: all(isinstance(v, str) for v in spec.versions.values())),
-        ("tolerances", lambda: all(_is_finite(v) for v in spec.tolerances.values())),
+        ("tolerances", lambda: all(is_number(v) for v in spec.tolerances.values())),
     ]
 
 
@@ -211,16 +211,12 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_positive(value: object) -> bool:
-    return _is_finite(value) and float(value) > 0  # type: ignore[arg-type]
+    return is_number(value) and value > 0
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_whole(value) and value >= 1
 
 
 def _is_size(size: tuple[int, int]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.files import check_output_file, read_json, write_json
+from hrnet_deploy.values import is_number
 
 SCHEMA_VERSION = 1
 _FOLDER = Path("benchmarks/results")
@@ -74,6 +75,4 @@ def _fault(run: object) -> str | None:
 
 
 def _are_times(values: object) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in values
-    )
+    return isinstance(values, list) and all(is_number(v) and v > 0 for v in values)

@@ -14,8 +14,8 @@ from hrnet_deploy.datasets.document import Document
 from hrnet_deploy.datasets.fields import Record, name_of, plain
 from hrnet_deploy.datasets.merge import pairs_to_merge
 from hrnet_deploy.datasets.problems import Findings
-from hrnet_deploy.evaluation.coco import is_id
 from hrnet_deploy.keypoints import KEYPOINT_SETS, KeypointSet
+from hrnet_deploy.values import is_whole
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _check_categories(
         if not isinstance(category, dict):
             findings.add("broken-entry", f"categories[{place}]")
             continue
-        if not is_id(category.get("id")):
+        if not is_whole(category.get("id")):
             findings.add("category-id", f"categories[{place}] ({category.get('id')!r})")
             continue
         if category["id"] in index.categories:
@@ -153,7 +153,7 @@ def _is_link(link: Any, count: int) -> bool:
     return (
         isinstance(link, list)
         and len(link) == 2
-        and all(is_id(k) and 1 <= k <= count for k in link)
+        and all(is_whole(k) and 1 <= k <= count for k in link)
     )
 
 
@@ -164,7 +164,7 @@ def _check_images(document: Document, index: Index, findings: Findings) -> None:
             findings.add("broken-entry", f"images[{place}]")
             continue
         name = name_of(image, "image", place)
-        if not is_id(image.get("id")):
+        if not is_whole(image.get("id")):
             findings.add("image-id", f"images[{place}] ({image.get('id')!r})")
         elif image["id"] in index.images:
             findings.add("image-id-twice", name)
@@ -189,14 +189,14 @@ def _check_annotation_ids(document: Document, findings: Findings) -> None:
         if not isinstance(entry, dict):
             continue
         identity = entry.get("id")
-        if not isinstance(identity, int) or isinstance(identity, bool):
+        if not is_whole(identity):
             findings.add("annotation-id", f"annotations[{place}] ({identity!r})")
-        elif identity in seen:
+            continue
+        if identity in seen:
             findings.add("annotation-id-twice", f"annotation {identity}")
         elif identity == 0:
             findings.add("annotation-id-zero", f"annotations[{place}]")
-        if is_id(identity):
-            seen.add(identity)  # type: ignore[arg-type]
+        seen.add(identity)
 
 
 def _owners(
@@ -206,7 +206,7 @@ def _owners(
     owners: list[Record | None] = []
     for kind, known in (("image", index.images), ("category", index.categories)):
         key = entry.get(f"{kind}_id")
-        owner = known.get(key) if isinstance(key, int) and not isinstance(key, bool) else None
+        owner = known.get(key) if is_whole(key) else None
         if owner is None:
             findings.add(f"unknown-{kind}", f"{name} ({kind} {key!r})")
         owners.append(owner)

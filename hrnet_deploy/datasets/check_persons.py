@@ -6,7 +6,7 @@ from hrnet_deploy.datasets import fields
 from hrnet_deploy.datasets.fields import BOX_TOLERANCE, EDGE_TOLERANCE, Box, Record, plain
 from hrnet_deploy.datasets.orientation import swap_suspicion
 from hrnet_deploy.datasets.problems import Findings
-from hrnet_deploy.evaluation.coco import is_id
+from hrnet_deploy.values import is_whole
 
 Points = list[tuple[float, float, float]]
 FLAGS = (0, 1, 2)
@@ -66,7 +66,7 @@ def check_person(
 
 
 def _is_flag(value: object) -> bool:
-    return value in (0, 1) and is_id(value)
+    return value in (0, 1) and is_whole(value)
 
 
 def _check_box(
@@ -106,7 +106,7 @@ def _check_area(entry: Record, name: str, box: Box | None, findings: Findings) -
 
 def _check_count(entry: Record, name: str, labelled: int, findings: Findings) -> None:
     count = entry.get("num_keypoints")
-    if not is_id(count):
+    if not is_whole(count):
         findings.add("num-keypoints-missing", name)
     elif count != labelled:
         findings.add("num-keypoints-wrong", f"{name} ({count}, labelled are {labelled})")

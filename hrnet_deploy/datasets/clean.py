@@ -13,8 +13,8 @@ from hrnet_deploy.datasets.document import Document
 from hrnet_deploy.datasets.fields import Record, keypoint_names, name_of, plain, size_of
 from hrnet_deploy.datasets.merge import merged, pairs_to_merge
 from hrnet_deploy.datasets.pictures import Pictures
-from hrnet_deploy.evaluation.coco import is_id
 from hrnet_deploy.keypoints import KeypointSet
+from hrnet_deploy.values import is_whole
 
 _MAX_PASSES = 8
 
@@ -102,7 +102,7 @@ def _by_id(records: list[Any]) -> dict[Any, Record]:
 
 
 def _key(value: Any) -> Any:
-    return value if is_id(value) else None
+    return value if is_whole(value) else None
 
 
 def _cut_file_names(run: Cleaning) -> None:
@@ -151,13 +151,13 @@ def _add_skeletons(run: Cleaning) -> None:
         known, links = known_set(names), category.get("skeleton")
         pairs = links if isinstance(links, list) else []
         ends = [k for link in pairs if isinstance(link, list) for k in link]
-        good = all(is_id(k) and 1 <= k <= len(names) for k in ends)
+        good = all(is_whole(k) and 1 <= k <= len(names) for k in ends)
         name = name_of(category, "category", place)
         if known is not None and (not ends or not good):
             order = [list(map(plain, names)).index(plain(n)) for n in known.names]
             new = [[order[a] + 1, order[b] + 1] for a, b in known.skeleton]
             run.changes.set(category, "skeleton", new, "skeleton", name)
-        elif ends and not good and all(is_id(k) and 0 <= k < len(names) for k in ends):
+        elif ends and not good and all(is_whole(k) and 0 <= k < len(names) for k in ends):
             new = [[k + 1 for k in link] for link in pairs]
             run.changes.set(category, "skeleton", new, "skeleton", name)
 

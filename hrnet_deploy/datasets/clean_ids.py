@@ -9,7 +9,7 @@ from hrnet_deploy.datasets import fields
 from hrnet_deploy.datasets.changes import Changes
 from hrnet_deploy.datasets.document import SECTIONS, Document
 from hrnet_deploy.datasets.fields import Record, name_of
-from hrnet_deploy.evaluation.coco import is_id
+from hrnet_deploy.values import is_whole
 
 _KINDS = dict(zip(SECTIONS, ("image", "annotation", "category"), strict=True))
 
@@ -60,7 +60,7 @@ def _drop_copies(document: Document, section: str, key: str | None, changes: Cha
     first: dict[int, Record] = {}
     kept = []
     for place, record in enumerate(document.content[section]):
-        if isinstance(record, dict) and is_id(record.get("id")):
+        if isinstance(record, dict) and is_whole(record.get("id")):
             earlier = first.setdefault(record["id"], record)
             same = earlier == record if key is None else earlier.get(key) == record.get(key)
             if earlier is not record and same:
@@ -74,13 +74,13 @@ def _fill_missing(records: list[Any], kind: str, changes: Changes, *, first: int
     used = {record["id"] for record in records if _has_id(record)}
     fresh = max(used | {first - 1}) + 1
     for place, record in enumerate(records):
-        if isinstance(record, dict) and not is_id(record.get("id")):
+        if isinstance(record, dict) and not is_whole(record.get("id")):
             changes.set(record, "id", fresh, "ids", name_of({}, kind, place))
             fresh += 1
 
 
 def _has_id(record: Any) -> bool:
-    return isinstance(record, dict) and is_id(record.get("id"))
+    return isinstance(record, dict) and is_whole(record.get("id"))
 
 
 def _renumber_annotations(records: list[Any], changes: Changes) -> None:
@@ -120,7 +120,7 @@ def drop_images(
             kept_images.append(image)
     for place, entry in enumerate(document.annotations):
         key = entry.get("image_id") if isinstance(entry, dict) else None
-        if is_id(key) and key in image_ids:
+        if is_whole(key) and key in image_ids:
             changes.add(rule, name_of(entry, "annotation", place), "goes with its image")
         else:
             kept.append(entry)
@@ -156,7 +156,7 @@ def _why_broken(entry: Any, images: set[int], categories: dict[int, Record]) -> 
         return "is no object"
     for kind, known in (("image", images), ("category", categories)):
         key = entry.get(f"{kind}_id")
-        if not is_id(key) or key not in known:
+        if not is_whole(key) or key not in known:
             return f"{kind} {key!r} is not listed"
     names = fields.keypoint_names(categories[entry["category_id"]])
     if "keypoints" in entry:

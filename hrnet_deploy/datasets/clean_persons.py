@@ -11,7 +11,7 @@ from hrnet_deploy.datasets.check import flags_are_all_one
 from hrnet_deploy.datasets.check_persons import FLAGS, outside_image
 from hrnet_deploy.datasets.document import Document
 from hrnet_deploy.datasets.fields import EDGE_TOLERANCE, Record
-from hrnet_deploy.evaluation.coco import is_id, is_number
+from hrnet_deploy.values import is_number, is_whole
 
 AREA_FROM_BOX = "area-from-box"
 """The rule's name in changes where no outline told the area: OKS gets milder, AP higher."""
@@ -95,8 +95,9 @@ def repair(
         _compute_area(entry, name, plan, changes)
     if "counts" not in plan.off:
         _count(entry, name, category, changes)
-    if "crowd" not in plan.off and not (is_id(entry.get("iscrowd")) and entry["iscrowd"] in (0, 1)):
-        changes.set(entry, "iscrowd", int(bool(entry.get("iscrowd"))), "crowd", name)
+    crowd = entry.get("iscrowd")
+    if "crowd" not in plan.off and not (is_whole(crowd) and crowd in (0, 1)):
+        changes.set(entry, "iscrowd", int(bool(crowd)), "crowd", name)
 
 
 def _repair_flags(entry: Record, name: str, plan: Plan, changes: Changes) -> None:
@@ -190,5 +191,5 @@ def _count(entry: Record, name: str, category: Record | None, changes: Changes) 
         points = []
     labelled = sum(v > 0 for _, _, v in points)
     count = entry.get("num_keypoints")
-    if not is_id(count) or not is_number(count) or count != labelled:
+    if not is_whole(count) or not is_number(count) or count != labelled:
         changes.set(entry, "num_keypoints", labelled, "counts", name)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_deploy.errors import InputError, Subject, command_line
-from hrnet_deploy.evaluation.coco import is_id
 from hrnet_deploy.files import atomic_write, check_input_file, read_json
+from hrnet_deploy.values import is_whole
 
 SECTIONS = ("images", "annotations", "categories")
 _SNIFF_BYTES = 512
@@ -85,7 +85,7 @@ def read_sound_document(path: Subject) -> Document:
         for index, entry in enumerate(document.content[name]):
             if not isinstance(entry, dict):
                 raise InputError(path, f"{name}[{index}] is not an object", fix)
-            if not is_id(entry.get("id")):
+            if not is_whole(entry.get("id")):
                 problem = f"{name}[{index}] has id {entry.get('id')!r}, not a whole number"
                 raise InputError(path, problem, fix)
             if entry["id"] in seen:
@@ -93,7 +93,7 @@ def read_sound_document(path: Subject) -> Document:
             seen.add(entry["id"])
     for entry in document.annotations:
         for key in ("image_id", "category_id"):
-            if not is_id(entry.get(key)):
+            if not is_whole(entry.get(key)):
                 problem = f"annotation {entry['id']} has {key} {entry.get(key)!r}"
                 raise InputError(path, f"{problem}, not a whole number", fix)
     return document

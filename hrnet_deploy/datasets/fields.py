@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
-from hrnet_deploy.evaluation.coco import is_number
+from hrnet_deploy.values import is_number
 
 Box = tuple[float, float, float, float]
 Record = dict[str, Any]
@@ -40,9 +40,10 @@ def plain(name: str) -> str:
 def box_of(record: Record) -> Box | None:
     """The box (x, y, width, height) in pixels, None where it is absent or not four numbers."""
     box = record.get("bbox")
-    if not are_numbers(box) or len(box) != 4:  # type: ignore[arg-type]
+    if not are_numbers(box) or len(box) != 4:
         return None
-    return tuple(map(float, box))  # type: ignore[arg-type, return-value]
+    x, y, width, height = map(float, box)
+    return x, y, width, height
 
 
 def has_extent(box: Box | None) -> bool:
@@ -53,9 +54,9 @@ def has_extent(box: Box | None) -> bool:
 def size_of(image: Record) -> tuple[float, float] | None:
     """Width and height of a picture as its record states them, None where it does not."""
     width, height = image.get("width"), image.get("height")
-    if not (is_number(width) and is_number(height)) or width <= 0 or height <= 0:  # type: ignore[operator]
+    if not (is_number(width) and is_number(height)) or width <= 0 or height <= 0:
         return None
-    return float(width), float(height)  # type: ignore[arg-type]
+    return float(width), float(height)
 
 
 def clipped(box: Box, size_wh: tuple[float, float]) -> Box | None:
@@ -65,7 +66,7 @@ def clipped(box: Box, size_wh: tuple[float, float]) -> Box | None:
     return (x1, y1, x2 - x1, y2 - y1) if x2 > x1 and y2 > y1 else None
 
 
-def are_numbers(values: object) -> bool:
+def are_numbers(values: object) -> TypeGuard[list[float]]:
     """Whether this is a list of finite numbers (true and false are not)."""
     # The set of types first: it is the whole cost where all is well, and there are millions.
     if not isinstance(values, list):
@@ -76,9 +77,9 @@ def are_numbers(values: object) -> bool:
 def triplets(record: Record) -> list[tuple[float, float, float]] | None:
     """The keypoints as (x, y, v); None where they are absent or not in COCO's form."""
     values = record.get("keypoints")
-    if not are_numbers(values) or len(values) % 3:  # type: ignore[arg-type]
+    if not are_numbers(values) or len(values) % 3:
         return None
-    return list(zip(values[0::3], values[1::3], values[2::3], strict=True))  # type: ignore[index]
+    return list(zip(values[0::3], values[1::3], values[2::3], strict=True))
 
 
 def has_keypoints(record: Record) -> bool:

@@ -18,8 +18,8 @@ from typing import Any
 from hrnet_deploy.datasets import fields
 from hrnet_deploy.datasets.fields import plain
 from hrnet_deploy.errors import InputError, Subject
-from hrnet_deploy.evaluation.coco import is_id, is_number
 from hrnet_deploy.keypoints import KEYPOINT_SETS, KeypointSet
+from hrnet_deploy.values import is_number, is_whole
 
 HIDDEN_CHOICES = frozenset({"hidden", "occluded", "invisible", "notvisible"})
 _PERSON = "person"
@@ -52,7 +52,7 @@ def read_label_studio(
         name = f"task {task['id']}" if isinstance(task, dict) and "id" in task else f"[{place}]"
         results, more = _results(task, name, path)
         notes += more
-        image_id = task["id"] if is_id(task.get("id")) else place + 1
+        image_id = task["id"] if is_whole(task.get("id")) else place + 1
         images.append(_image(task, image_id, results, name, path))
         found, more = _persons(results, name, path)
         notes += more

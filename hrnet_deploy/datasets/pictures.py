@@ -11,9 +11,9 @@ from hrnet_deploy.datasets.document import Document
 from hrnet_deploy.datasets.fields import name_of, size_of
 from hrnet_deploy.datasets.problems import Findings
 from hrnet_deploy.errors import DeployError, InputError, Subject
-from hrnet_deploy.evaluation.coco import is_id
 from hrnet_deploy.files import contained
 from hrnet_deploy.runtime.picture_header import UPRIGHT, read_header
+from hrnet_deploy.values import is_whole
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jpe", ".jfif"}
 _TURNED_SIDES = (5, 6, 7, 8)
@@ -54,7 +54,7 @@ def look_at_pictures(document: Document, folder: Subject) -> Pictures:
     pictures, missing = Pictures(root), []
     below: dict[str, list[str]] | None = None
     for image in document.images:
-        if not isinstance(image, dict) or not is_id(image.get("id")):
+        if not isinstance(image, dict) or not is_whole(image.get("id")):
             continue
         name, image_id = image.get("file_name"), image["id"]
         if not isinstance(name, str) or not name:
@@ -84,7 +84,7 @@ def check_pictures(document: Document, pictures: Pictures, findings: Findings) -
     """Add pictures that are missing, unreadable, of another size, turned by EXIF or unused."""
     missing = set(pictures.missing)
     for place, image in enumerate(document.images):
-        if not isinstance(image, dict) or not is_id(image.get("id")):
+        if not isinstance(image, dict) or not is_whole(image.get("id")):
             continue
         image_id = image["id"]
         name = f"{name_of(image, 'image', place)} ({image.get('file_name')})"

@@ -15,7 +15,6 @@ from hrnet_deploy.datasets.document import Document
 from hrnet_deploy.datasets.pictures import Pictures
 from hrnet_deploy.datasets.rules import IMAGE_DIGITS, RENAME_MODES
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject
-from hrnet_deploy.evaluation.coco import first_few, is_id
 from hrnet_deploy.files import (
     disk_full,
     is_disk_full,
@@ -23,6 +22,7 @@ from hrnet_deploy.files import (
     sha256_file,
     write_json,
 )
+from hrnet_deploy.values import first_few, is_whole
 
 _MARK = "hrnet-deploy-rename"
 _VERSION = 1
@@ -48,7 +48,7 @@ def plan_names(
     """
     moves = []
     for image in document.images:
-        if not isinstance(image, dict) or not is_id(image.get("id")):
+        if not isinstance(image, dict) or not is_whole(image.get("id")):
             continue
         source = pictures.paths.get(image["id"])
         if source is None:

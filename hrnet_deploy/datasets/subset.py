@@ -14,8 +14,8 @@ from hrnet_deploy.datasets.fields import SIZES, plain
 from hrnet_deploy.datasets.orientation import FACINGS
 from hrnet_deploy.datasets.persons import Person, people_per_image, persons_of
 from hrnet_deploy.errors import InputError, Subject
-from hrnet_deploy.evaluation.coco import first_few
 from hrnet_deploy.files import check_input_file
+from hrnet_deploy.values import first_few
 
 FACTS = frozenset(
     {

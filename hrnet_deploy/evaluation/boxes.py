@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError, Subject
-from hrnet_deploy.evaluation.coco import Annotations, CocoImage, first_few, is_number
+from hrnet_deploy.evaluation.coco import Annotations, CocoImage
 from hrnet_deploy.files import read_json
 from hrnet_deploy.runtime.checks import MAX_COORDINATE
+from hrnet_deploy.values import first_few, is_number
 
 SCORE_THRESHOLD = 0.0
 """Detector boxes below this score are left out (official ``IMAGE_THRE``)."""

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator
 
 from hrnet_deploy.evaluation.case import Case
-from hrnet_deploy.evaluation.coco import first_few
 from hrnet_deploy.evaluation.findings import Finding, inside, no_time
 from hrnet_deploy.evaluation.heatmaps import (
     Treatment,
@@ -25,6 +24,7 @@ from hrnet_deploy.evaluation.pixel_causes import (
 from hrnet_deploy.evaluation.resample import Matches, average_precision
 from hrnet_deploy.evaluation.sample import matches_for
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.values import first_few
 
 Pairs = tuple[tuple[int, int], ...]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.files import read_json, sha256_file
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.values import first_few, is_number, is_whole
 
 PERSON = "person"
 _USE_KEYPOINTS_FILE = "Give a keypoints file such as person_keypoints_val2017.json"
@@ -100,22 +100,6 @@ AREA_OF_BOX = 0.53
 """Area of a person by its box where a set states none (CrowdPose, AIC: xtcocotools' rule)."""
 
 
-def is_number(value: object) -> bool:
-    """Whether a JSON value is a finite number (true and false are not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_id(value: object) -> bool:
-    """Whether a JSON value can be an id: a whole number."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def first_few(values: Sequence[object], count: int = 3) -> str:
-    """The first values as text, with the number of the others."""
-    more = len(values) - count
-    return ", ".join(map(str, values[:count])) + (f" and {more} more" if more > 0 else "")
-
-
 def _sections(content: Any, path: Subject) -> dict[str, list[dict[str, Any]]]:
     if isinstance(content, list):
         problem = "is a list (a results or boxes file), not an annotation file"
@@ -135,7 +119,7 @@ def _images(entries: list[dict[str, Any]], path: Subject) -> tuple[CocoImage, ..
     if not entries:
         raise InputError(path, "lists no images", "Give an annotation file with images")
     for index, entry in enumerate(entries):
-        if not is_id(entry.get("id")):
+        if not is_whole(entry.get("id")):
             problem = f"images[{index}] has id {entry.get('id')!r}, not a whole number"
             raise InputError(path, problem, _REPAIR)
         if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
@@ -170,7 +154,7 @@ def _categories(
 ) -> list[dict[str, Any]]:
     """The categories that are evaluated."""
     for index, entry in enumerate(entries):
-        if not is_id(entry.get("id")):
+        if not is_whole(entry.get("id")):
             problem = f"categories[{index}] has id {entry.get('id')!r}, not a whole number"
             raise InputError(path, problem, _REPAIR)
     _refuse_twice([entry["id"] for entry in entries], "category", path)
@@ -279,5 +263,5 @@ def _annotation(entry: dict[str, Any], name: str, joints: int, path: Subject) ->
         "bbox": box,
         "area": area,
         "keypoints": keypoints,
-        "num_keypoints": count if is_id(count) else labelled,
+        "num_keypoints": count if is_whole(count) else labelled,
     }

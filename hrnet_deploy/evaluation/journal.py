@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.evaluation.lock import FileLock
 from hrnet_deploy.files import disk_full, is_disk_full
+from hrnet_deploy.lock import FileLock
 
 FORMAT = "hrnet-deploy-journal"
 VERSION = 1

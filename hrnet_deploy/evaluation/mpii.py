@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError, Subject, require
-from hrnet_deploy.evaluation.coco import is_number
 from hrnet_deploy.files import check_input_file, read_json
 from hrnet_deploy.keypoints import MPII_16
+from hrnet_deploy.values import is_number
 
 JOINTS = MPII_16.count
 HEAD_FACTOR = 0.6

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, require
-from hrnet_deploy.evaluation.coco import first_few
 from hrnet_deploy.evaluation.mpii import JOINTS, MpiiPersons, Pckh, pckh
 from hrnet_deploy.files import contained, sha256_file, write_bytes
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.values import first_few
 
 CENTER_DOWN = 15
 """Pixels per unit of scale that centres move down, so that feet are not cut (official mpii.py)."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from hrnet_deploy.errors import InputError, Subject
-from hrnet_deploy.evaluation.coco import Annotations, CocoImage, first_few
+from hrnet_deploy.evaluation.coco import Annotations, CocoImage
 from hrnet_deploy.files import contained
+from hrnet_deploy.values import first_few
 
 
 def find_pictures(

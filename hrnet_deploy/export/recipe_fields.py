@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.keypoints import KeypointSet, Pairs, keypoint_set
 from hrnet_deploy.spec import MAX_SIDE
+from hrnet_deploy.values import is_number, is_whole
 
 _FIX = "See export/example_custom.toml"
 Choice = TypeVar("Choice", bound=str)
@@ -83,7 +83,7 @@ class TableReader:
         value = self._take(key)
         if value is None:
             return default
-        if not _is_number(value) or not low <= value <= high:
+        if not is_number(value) or not low <= value <= high:
             raise self.fault(key, f"is {_shown(value)}, expected a number from {low} to {high}")
         return float(value)
 
@@ -106,7 +106,7 @@ class TableReader:
                 raise self.fault(key, "is missing", "Add it as [height, width], such as [256, 192]")
             return default
         fine = isinstance(value, list) and len(value) == 2
-        if not fine or not all(_is_index(side) and 1 <= side <= MAX_SIDE for side in value):
+        if not fine or not all(is_whole(side) and 1 <= side <= MAX_SIDE for side in value):
             wanted = f"expected [height, width], each from 1 to {MAX_SIDE}"
             raise self.fault(key, f"is {_shown(value)}, {wanted}")
         return value[0], value[1]
@@ -117,7 +117,7 @@ class TableReader:
         if value is None:
             return default
         fine = isinstance(value, list) and len(value) == 3
-        if not fine or not all(_is_number(item) and low <= item <= 1 for item in value):
+        if not fine or not all(is_number(item) and low <= item <= 1 for item in value):
             wanted = "expected [red, green, blue], each at most 1 (grey levels over 255)"
             raise self.fault(key, f"is {_shown(value)}, {wanted}")
         return float(value[0]), float(value[1]), float(value[2])
@@ -189,7 +189,7 @@ class TableReader:
         for item in pair:
             if isinstance(item, str) and item in names:
                 indices.append(names.index(item))
-            elif _is_index(item) and 0 <= item < len(names):
+            elif is_whole(item) and 0 <= item < len(names):
                 indices.append(item)
             else:
                 wanted = f"expected a keypoint's name or an index from 0 to {len(names) - 1}"
@@ -203,7 +203,7 @@ class TableReader:
         if value is None:
             return None
         fine = isinstance(value, list) and len(value) == count
-        if not fine or not all(_is_number(item) and 0 < item < 10 for item in value):
+        if not fine or not all(is_number(item) and 0 < item < 10 for item in value):
             raise self.fault("sigmas", f"is not a list of {count} positive numbers")
         return tuple(float(item) for item in value)
 
@@ -213,14 +213,6 @@ class TableReader:
 
     def _place(self, key: str) -> str:
         return f"{self.name}.{key}" if self.name else key
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_index(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _shown(value: object) -> str:

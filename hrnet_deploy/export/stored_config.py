@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from hrnet_deploy.export.stored_keypoints import known_set, set_from_info
 from hrnet_deploy.keypoints import KeypointSet
+from hrnet_deploy.values import is_number
 
 MAX_CONFIG_CHARACTERS = 2_000_000
 Triple = tuple[float, float, float]
@@ -164,17 +165,13 @@ def _normalisation(
 
 
 def _triple(value: Any) -> Triple | None:
-    if isinstance(value, list) and len(value) == 3 and all(_is_number(item) for item in value):
+    if isinstance(value, list) and len(value) == 3 and all(is_number(item) for item in value):
         return float(value[0]), float(value[1]), float(value[2])
     return None
 
 
 def _over_255(values: Triple) -> Triple:
     return round(values[0] / 255, 6), round(values[1] / 255, 6), round(values[2] / 255, 6)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _keypoints(

@@ -7,13 +7,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hrnet_deploy.errors import InputError, Subject
-from hrnet_deploy.evaluation.coco import PERSON, first_few, is_id
 from hrnet_deploy.files import read_json
 from hrnet_deploy.predict.box_rows import BoxRow, checked_edges, checked_score
 from hrnet_deploy.predict.sources import VIDEO_SUFFIXES
+from hrnet_deploy.values import first_few, is_whole
 
+PERSON = "person"
 PERSON_CATEGORY = 1
-"""COCO's id of "person"."""
+"""COCO's name and id of the category."""
 
 _FORMATS = "Give COCO detections (a list with image_id, bbox, score) or COCO annotations"
 
@@ -45,7 +46,7 @@ def read_image_names(path: Subject) -> dict[int, str]:
 def _names(images: list[Any], path: Subject) -> dict[int, str]:
     names: dict[int, str] = {}
     for index, entry in enumerate(images):
-        good = isinstance(entry, dict) and is_id(entry.get("id"))
+        good = isinstance(entry, dict) and is_whole(entry.get("id"))
         if not good or not isinstance(entry.get("file_name"), str):
             problem = f"images[{index}] has no whole-number 'id' and 'file_name'"
             raise InputError(path, problem, "Repair that entry")
@@ -78,7 +79,7 @@ def _detections(
 
 def _category(entries: list[dict[str, Any]], path: Subject, note: Note) -> int | None:
     """The category that means persons: 1 where there is one, otherwise the only one there is."""
-    found = {entry["category_id"] for entry in entries if is_id(entry.get("category_id"))}
+    found = {entry["category_id"] for entry in entries if is_whole(entry.get("category_id"))}
     if not found:
         return None
     if PERSON_CATEGORY in found:
@@ -101,7 +102,7 @@ def _key(
     name, number = entry.get("file_name"), entry.get("image_id")
     if isinstance(name, str) and name:
         is_video = PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
-        return name, number if is_video and is_id(number) else None
+        return name, number if is_video and is_whole(number) else None
     if isinstance(number, str) and number:
         return number, None
     if not isinstance(number, int) or isinstance(number, bool):

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.evaluation.lock import FileLock
 from hrnet_deploy.files import disk_full, is_disk_full
+from hrnet_deploy.lock import FileLock
 from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 

@@ -10,6 +10,7 @@ from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.files import read_json
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, check_flippable
+from hrnet_deploy.values import is_number
 
 FLIPS = ("exact", "adaptive", "off")
 
@@ -96,4 +97,4 @@ def _calibrated(engine: Engine, say: Callable[[str], None]) -> float:
 
 
 def _is_threshold(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    return is_number(value) and 0 <= value <= 1
