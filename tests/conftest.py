@@ -9,13 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import settings
 
 TESTS = Path(__file__).resolve().parent
 
-# A busy machine is no fault of the code; CI tries the same examples every time.
-settings.register_profile("steady", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("steady")
+if importlib.util.find_spec("hypothesis"):  # the GPU's tests do without it
+    from hypothesis import settings
+
+    # A busy machine is no fault of the code; CI tries the same examples every time.
+    settings.register_profile("steady", deadline=None, derandomize="CI" in os.environ)
+    settings.load_profile("steady")
 
 
 def _helper(name: str) -> ModuleType:

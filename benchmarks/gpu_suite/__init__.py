@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 SECTIONS = {
     "prepare": "prepare",
@@ -29,11 +31,17 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """Where the suite keeps its files, whether it is in a hurry, and on what it measures."""
+    """Where the suite keeps its files, whether it is in a hurry, and on what it measures.
+
+    ``only`` names networks, none means all. ``keep`` takes what a section found so far: nothing
+    is lost of it if the rest fails.
+    """
 
     work: Path
     quick: bool
     device: str
+    only: tuple[str, ...] = ()
+    keep: Callable[[dict[str, Any]], None] = lambda found: None
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -35,4 +35,5 @@ def run(context: Context) -> dict[str, Any]:
                         engine.run(crops)
 
                 rates[str(batch)] = rate(batch, work, context.seconds)
+        context.keep(found)
     return found

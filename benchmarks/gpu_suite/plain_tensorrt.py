@@ -21,6 +21,7 @@ def run(context: Context) -> dict[str, Any]:
     found: dict[str, Any] = {"tensorrt": trt.__version__, "models": {}}
     for model in models(context):
         found["models"][model.name] = _model(context, model)
+        context.keep(found)
     return found
 
 

@@ -43,6 +43,8 @@ VARIANTS = {
 
 def models(context: Context) -> tuple[Model, ...]:
     """The networks of this run."""
+    if context.only:
+        return tuple(model for model in MODELS if model.name in context.only)
     return MODELS[:1] if context.quick else MODELS
 
 

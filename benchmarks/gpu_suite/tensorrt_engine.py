@@ -27,6 +27,7 @@ def run(context: Context) -> dict[str, Any]:
     for model in models(context):
         for variant in VARIANTS:
             found["models"][f"{model.name}.{variant}"] = _variant(context, model, variant)
+            context.keep(found)
     return found
 
 

@@ -20,10 +20,11 @@ def run(context: Context) -> dict[str, Any]:
     needed_gpu(context)
     torch = needed_torch(context)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    return {
-        "torch": torch.__version__,
-        "models": {model.name: _model(context, torch, model) for model in models(context)},
-    }
+    found: dict[str, Any] = {"torch": torch.__version__, "models": {}}
+    for model in models(context):
+        found["models"][model.name] = _model(context, torch, model)
+        context.keep(found)
+    return found
 
 
 def _model(context: Context, torch: Any, model: Model) -> dict[str, Any]:
