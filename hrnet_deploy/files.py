@@ -234,6 +234,15 @@ def sha256_file(path: Subject) -> str:
     return digest.hexdigest()
 
 
+def files_below(root: Subject) -> dict[str, list[str]]:
+    """The paths of all files below a folder, by their last name."""
+    index: dict[str, list[str]] = {}
+    for place, _, names in os.walk(root):
+        for name in names:
+            index.setdefault(name, []).append(os.path.join(place, name))
+    return index
+
+
 def contained(root: Subject, name: str, *, source: Subject) -> Path:
     """The path ``root/name``, refused where it leaves ``root`` (absolute, ``..``, symlink).
 

@@ -26,8 +26,8 @@ from hrnet_deploy.cli.options import (
 )
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
-from hrnet_deploy.cli.signals import again, stop_on_signal
-from hrnet_deploy.errors import EXIT_GATE, InputError, InterruptedRun, printable
+from hrnet_deploy.cli.signals import advising_to_go_on, stop_on_signal
+from hrnet_deploy.errors import EXIT_GATE, InputError, printable
 
 
 @click.command("eval")
@@ -178,18 +178,8 @@ def command(
         chosen = StudyOptions(engine_paths, annotations, subsets, report, output, bootstrap)
         evaluate_study(job, chosen, min_ap=min_ap, as_json=as_json)
         return
-    with stop_on_signal() as stop, progress_bar() as progress:
-        try:
-            facts = evaluate_to_files(
-                job, say=say, progress=progress, working=stop.deferred, stop=stop
-            )
-        except InterruptedRun as interrupted:
-            raise InterruptedRun(
-                interrupted.subject,
-                interrupted.problem,
-                again(without=("--fresh",)),
-                signal_number=interrupted.signal_number,
-            ) from None
+    with stop_on_signal() as stop, progress_bar() as progress, advising_to_go_on():
+        facts = evaluate_to_files(job, say=say, progress=progress, working=stop.deferred, stop=stop)
     gates = failed_gates(facts, min_ap)
     published = published_figures(facts)
     if as_json:

@@ -76,7 +76,19 @@ def stop_on_signal() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def again(*, without: tuple[str, ...] = ()) -> str:
-    """The advice to give the same command again, without options that would start over."""
-    words = [word for word in sys.argv[1:] if word not in without]
+@contextlib.contextmanager
+def advising_to_go_on() -> Iterator[None]:
+    """Within, an interruption of a run that is kept ends with the command that goes on."""
+    try:
+        yield
+    except InterruptedRun as stopped:
+        number = stopped.signal_number
+        raise InterruptedRun(
+            stopped.subject, stopped.problem, again(), signal_number=number
+        ) from None
+
+
+def again() -> str:
+    """The advice to give the same command again, without the option that would start over."""
+    words = [word for word in sys.argv[1:] if word != "--fresh"]
     return f"To go on: {command_line(*words)}"

@@ -10,8 +10,8 @@ import click
 
 from hrnet_deploy.cli.options import print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
-from hrnet_deploy.cli.signals import again, stop_on_signal
-from hrnet_deploy.errors import EXIT_GATE, InputError, InterruptedRun, printable
+from hrnet_deploy.cli.signals import advising_to_go_on, stop_on_signal
+from hrnet_deploy.errors import EXIT_GATE, InputError, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.session import EvalJob
@@ -88,16 +88,8 @@ def _study(job: EvalJob, options: StudyOptions, folder: Path) -> Study:
 def _evaluate(study: Study) -> list[Cell]:
     from hrnet_deploy.report.study import Watch, run_study
 
-    with stop_on_signal() as stop, progress_bar() as progress:
-        try:
-            return run_study(study, Watch(say, progress, stop.deferred, stop))
-        except InterruptedRun as interrupted:
-            raise InterruptedRun(
-                interrupted.subject,
-                interrupted.problem,
-                again(without=("--fresh",)),
-                signal_number=interrupted.signal_number,
-            ) from None
+    with stop_on_signal() as stop, progress_bar() as progress, advising_to_go_on():
+        return run_study(study, Watch(say, progress, stop.deferred, stop))
 
 
 def _gates(cells: list[Cell], min_ap: float | None) -> list[str]:

@@ -11,7 +11,7 @@ from hrnet_deploy.datasets.document import Document
 from hrnet_deploy.datasets.fields import name_of, size_of
 from hrnet_deploy.datasets.problems import Findings
 from hrnet_deploy.errors import DeployError, InputError, Subject
-from hrnet_deploy.files import contained
+from hrnet_deploy.files import contained, files_below
 from hrnet_deploy.runtime.picture_header import UPRIGHT, read_header
 from hrnet_deploy.values import is_whole
 
@@ -61,7 +61,7 @@ def look_at_pictures(document: Document, folder: Subject) -> Pictures:
             continue
         path = _direct(root, name, document.path)
         if path is None:
-            below = _files_below(root) if below is None else below
+            below = files_below(root) if below is None else below
             path = _by_last_name(root, name, below, document.path)
         if path is None:
             missing.append(image_id)
@@ -122,19 +122,11 @@ def _by_last_name(root: Path, name: str, below: dict[str, list[str]], source: Pa
     return _direct(root, os.path.relpath(places[0], root), source) if len(places) == 1 else None
 
 
-def _files_below(root: Path) -> dict[str, list[str]]:
-    index: dict[str, list[str]] = {}
-    for place, _, names in os.walk(root):
-        for name in names:
-            index.setdefault(name, []).append(os.path.join(place, name))
-    return index
-
-
 def _picture_files(root: Path) -> list[str]:
     """All pictures below a folder, relative to it, in order of their names."""
     return sorted(
         os.path.relpath(place, root)
-        for places in _files_below(root).values()
+        for places in files_below(root).values()
         for place in places
         if Path(place).suffix.lower() in SUFFIXES
     )

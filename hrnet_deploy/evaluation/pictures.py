@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.evaluation.coco import Annotations, CocoImage
-from hrnet_deploy.files import contained
+from hrnet_deploy.files import contained, files_below
 from hrnet_deploy.values import first_few
 
 
@@ -33,7 +33,7 @@ def find_pictures(
     paths = {image.id: _inside(root, image.file_name, annotations) for image in annotations.images}
     found = {image.id: paths[image.id] for image in wanted if paths[image.id].is_file()}
     if len(found) < len(wanted):
-        below = _files_below(root)
+        below = files_below(root)
         for image in wanted:
             places = below.get(_last_name(image.file_name), ())
             if image.id not in found and len(places) == 1:
@@ -52,15 +52,6 @@ def _inside(root: Path, file_name: str, annotations: Annotations) -> Path:
 
 def _last_name(file_name: str) -> str:
     return PurePosixPath(file_name.replace("\\", "/")).name
-
-
-def _files_below(root: Path) -> dict[str, list[str]]:
-    """All files below ``root`` by their last name."""
-    index: dict[str, list[str]] = {}
-    for place, _, names in os.walk(root):
-        for name in names:
-            index.setdefault(name, []).append(os.path.join(place, name))
-    return index
 
 
 def _check_found(

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from hrnet_deploy.cli.signals import again, stop_on_signal
+from hrnet_deploy.cli.signals import advising_to_go_on, again, stop_on_signal
 from hrnet_deploy.errors import InterruptedRun
 
 
@@ -84,4 +84,13 @@ def test_other_threads_leave_the_handlers_alone() -> None:
 
 def test_options_that_start_over_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["x", "eval", "--fresh", "--engine", "a.onnx"])
-    assert again(without=("--fresh",)) == "To go on: hrnet-deploy eval --engine a.onnx"
+    assert again() == "To go on: hrnet-deploy eval --engine a.onnx"
+
+
+def test_a_kept_run_goes_on_with_the_same_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hrnet-deploy", "predict", "a.mp4", "--fresh"])
+    stopped = InterruptedRun("a.mp4", "stopped", "Go on", signal_number=signal.SIGTERM)
+    with pytest.raises(InterruptedRun) as caught, advising_to_go_on():
+        raise stopped
+    assert str(caught.value) == "a.mp4: stopped. To go on: hrnet-deploy predict a.mp4"
+    assert caught.value.signal_number == signal.SIGTERM
