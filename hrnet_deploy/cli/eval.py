@@ -9,6 +9,7 @@ import click
 
 from hrnet_deploy.cli.eval_options import Further, further_options
 from hrnet_deploy.cli.eval_otherwise import evaluated_otherwise
+from hrnet_deploy.cli.figures import second_passes_text
 from hrnet_deploy.cli.gates import failed_gates
 from hrnet_deploy.cli.options import (
     FILE,
@@ -17,6 +18,7 @@ from hrnet_deploy.cli.options import (
     batch_option,
     boxes_option,
     device_option,
+    flip_mode_options,
     json_option,
     max_pixels_option,
     print_json,
@@ -57,9 +59,7 @@ from hrnet_deploy.errors import EXIT_GATE, InputError, printable
     show_default=True,
     help="Resamples for the intervals of a report.",
 )
-@click.option(
-    "--flip/--no-flip", default=None, help="What the engine must have been exported with."
-)
+@flip_mode_options
 @click.option(
     "--oks-nms",
     type=click.Choice(["hard", "soft", "none"]),
@@ -102,7 +102,8 @@ def command(
     output: Path | None,
     report: Path | None,
     bootstrap: int,
-    flip: bool | None,
+    flip: str | None,
+    flip_threshold: float | None,
     oks_nms: str,
     nms_threshold: float,
     score_threshold: float,
@@ -158,6 +159,7 @@ def command(
         backend=backend,
         precision=precision,
         flip=flip,
+        flip_threshold=flip_threshold,
         fresh=fresh,
         settings=EvalSettings(
             score_threshold=score_threshold,
@@ -200,8 +202,7 @@ def _print_table(facts: dict[str, Any], published: dict[str, Any] | None, title:
     from rich.table import Table
 
     label = "" if facts["label"] == "full" else f"\n{facts['label']}"
-    counts = facts["counts"]
-    table = Table(title=printable(title) + label, caption=_caption(counts))
+    table = Table(title=printable(title) + label, caption=_caption(facts))
     table.add_column()
     for name in COLUMNS:
         table.add_column(name, justify="right")
@@ -216,8 +217,12 @@ def _print_table(facts: dict[str, Any], published: dict[str, Any] | None, title:
     print_table(table)
 
 
-def _caption(counts: dict[str, Any]) -> str:
-    return (
+def _caption(facts: dict[str, Any]) -> str:
+    counts = facts["counts"]
+    caption = (
         f"{counts['images']} images, {counts['persons']} person boxes, "
         f"{counts['detections']} detections"
     )
+    if "flip" not in facts:
+        return caption
+    return f"{caption}\n{second_passes_text(facts['flip'])}"

@@ -21,7 +21,6 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
 
     from hrnet_deploy.evaluation.mpii import read_mpii
     from hrnet_deploy.evaluation.mpii_run import evaluate_mpii, write_predictions
-    from hrnet_deploy.evaluation.session import check_flip
     from hrnet_deploy.files import check_input_file, check_output_file, write_json
 
     inputs = (check_input_file(job.engine, what="engine (.onnx or .plan)"), job.annotations)
@@ -32,7 +31,6 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
         raise click.UsageError("MPII has centre and scale of its own: leave --boxes, --limit out")
     persons = read_mpii(job.annotations, chosen.ground_truth)
     with job.open_engine() as engine:
-        check_flip(engine, job)
         with progress_bar() as progress:
             result = evaluate_mpii(
                 engine,

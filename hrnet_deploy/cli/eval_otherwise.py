@@ -26,6 +26,8 @@ def evaluated_otherwise(
     as_json: bool,
 ) -> bool:
     """Do what ``chosen`` asks for; False where it asks for a plain COCO evaluation."""
+    if job.flip == "adaptive" and (chosen.ladder is not None or chosen.explain):
+        raise click.UsageError("--explain and --ladder look at engines without --flip adaptive")
     if chosen.ladder is not None:
         job = dataclasses.replace(job, output=output or Path(f"{chosen.ladder.stem}.ladder.json"))
         show_ladder(job, chosen.ladder, engines, chosen, as_json=as_json)

@@ -111,6 +111,21 @@ def named_engine(engine: Path) -> Path:
     return engine_file(engine, say=say) if is_name(engine) else engine
 
 
+def flip_mode_options(command: Any) -> Any:
+    """``--flip`` and ``--flip-threshold``: the flip-test of an engine that is run."""
+    flip = click.option(
+        "--flip",
+        type=click.Choice(["exact", "adaptive", "off"]),
+        help="adaptive: mirror only persons in doubt. Default: what the engine contains.",
+    )
+    threshold = click.option(
+        "--flip-threshold",
+        type=FiniteRange(0, 1),
+        help="The doubt from which on. Default: as calibrate-flip found.",
+    )
+    return flip(threshold(command))
+
+
 def say(line: str) -> None:
     """Talk to the user on stderr."""
     click.echo(printable(line), err=True)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import click
 
+from hrnet_deploy.cli.figures import second_passes_text
 from hrnet_deploy.cli.options import (
     FILE,
     FiniteRange,
     backend_options,
     batch_option,
     device_option,
+    flip_mode_options,
     force_option,
     max_pixels_option,
     named_engine,
@@ -97,6 +99,7 @@ LISTED = 20
 @device_option
 @threads_option
 @backend_options
+@flip_mode_options
 @max_pixels_option
 @force_option
 @click.option("--fresh", is_flag=True, help="Start over, and replace earlier output.")
@@ -132,6 +135,8 @@ def command(
     threads: int | None,
     backend: str | None,
     precision: str,
+    flip: str | None,
+    flip_threshold: float | None,
     max_pixels: float,
     force: bool,
     fresh: bool,
@@ -179,6 +184,8 @@ def command(
         threads=threads,
         backend=backend,
         precision=precision,
+        flip=flip,
+        flip_threshold=flip_threshold,
         max_pixels=max_pixels,
         force=force,
         fresh=fresh,
@@ -192,6 +199,9 @@ def command(
         say(f"note: {line}")
     persons = f"{summary.persons} persons in {summary.frames} frames"
     say(f"{persons} ({summary.without_persons} without anybody)")
+    flipped = summary.flip_facts
+    if flipped is not None:
+        say(second_passes_text(flipped))
     for name, error in summary.skipped[:LISTED]:
         say(f"left out: {name}: {error.problem}")
     if len(summary.skipped) > LISTED:
@@ -202,6 +212,7 @@ def command(
                 "frames": summary.frames,
                 "persons": summary.persons,
                 "replayed": summary.replayed,
+                **({} if flipped is None else {"flip": flipped}),
                 "skipped": [{"file": n, "problem": e.problem} for n, e in summary.skipped],
                 "notes": summary.notes,
             }

@@ -32,10 +32,14 @@ _ONE_POSE = np.dtype("<f4")
 
 @dataclass(frozen=True)
 class FinishedImage:
-    """What is kept of one picture: keypoints and their scores (n, K, 3) float32, pixels."""
+    """What is kept of one picture: keypoints and their scores (n, K, 3) float32, pixels.
+
+    ``second_passes`` counts its persons that an adaptive flip-test looked at twice.
+    """
 
     image_id: int
     keypoints: NDArray[np.float32]
+    second_passes: int = 0
 
 
 class Journal(Closing):
@@ -202,12 +206,16 @@ def _line(image: FinishedImage) -> str:
     """The poses as base64 of little-endian float32: exact, short and quick to read back."""
     poses = image.keypoints.astype(_ONE_POSE).tobytes()
     text = base64.b64encode(poses).decode("ascii")
-    check = _checksum(image.image_id, text)
-    return f'{{"image": {image.image_id}, "poses": "{text}", "check": {check}}}\n'
+    line: dict[str, Any] = {"image": image.image_id, "poses": text}
+    if image.second_passes:
+        line["second_passes"] = image.second_passes
+    return json.dumps({**line, "check": _checksum(line)}, allow_nan=False) + "\n"
 
 
-def _checksum(image_id: int, text: str) -> int:
-    return zlib.crc32(f"{image_id} {text}".encode())
+def _checksum(line: Mapping[str, Any]) -> int:
+    """Of everything that a line says, but for the checksum itself."""
+    said = [str(value) for name, value in line.items() if name != "check"]
+    return zlib.crc32(" ".join(said).encode())
 
 
 def _parse(line: bytes, joints: int) -> FinishedImage | None:
@@ -215,9 +223,10 @@ def _parse(line: bytes, joints: int) -> FinishedImage | None:
     try:
         value = json.loads(line)
         image_id, text = value["image"], value["poses"]
-        if value["check"] != _checksum(image_id, text):
+        if value["check"] != _checksum(value):
             return None
         poses = np.frombuffer(base64.b64decode(text, validate=True), _ONE_POSE)
-        return FinishedImage(image_id, poses.astype(np.float32).reshape(-1, joints, 3))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        keypoints = poses.astype(np.float32).reshape(-1, joints, 3)
+        return FinishedImage(image_id, keypoints, value.get("second_passes", 0))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -15,6 +15,7 @@ from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.evaluation.mpii import JOINTS, MpiiPersons, Pckh, pckh
 from hrnet_deploy.files import contained, sha256_file, write_bytes
+from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
 from hrnet_deploy.values import first_few
@@ -39,14 +40,19 @@ class MpiiResult:
     scores: NDArray[np.float32]
     persons: int
     notes: list[str]
+    second_passes: int = 0
 
     def as_json(self, engine: Engine, persons: MpiiPersons) -> dict[str, Any]:
         """The content of the result file."""
+        flip = flip_facts(engine)
+        if flip is not None:
+            flip |= second_passes(self.second_passes, self.persons)
         return {
             "kind": "hrnet-deploy MPII evaluation",
             "schema": 1,
             **({} if self.figures is None else self.figures.as_json()),
             "persons": self.persons,
+            **({} if flip is None else {"flip": flip}),
             "notes": self.notes,
             "engine": {
                 "sha256": engine.info.sha256,
@@ -86,7 +92,7 @@ def evaluate_mpii(
     ]
     predictions = np.zeros((len(persons), JOINTS, 2), np.float32)
     scores = np.zeros((len(persons), JOINTS), np.float32)
-    done = 0
+    done = twice = 0
     for result in poses_of_images(engine, jobs, batch_size=batch_size):
         if result.error is not None:
             raise result.error
@@ -94,6 +100,7 @@ def evaluate_mpii(
         predictions[rows] = result.keypoints_px + 1  # MPII counts pixels from one
         scores[rows] = result.scores
         done += len(rows)
+        twice += result.second_passes
         if progress is not None:
             progress(done, len(persons))
     notes, figures = [], None
@@ -101,7 +108,7 @@ def evaluate_mpii(
         notes.append("the annotations have no head boxes: PCKh is undefined, predictions only")
     else:
         figures = pckh(predictions, persons.joints, persons.visible, persons.head_sizes)
-    return MpiiResult(figures, predictions, scores, len(persons), notes)
+    return MpiiResult(figures, predictions, scores, len(persons), notes, twice)
 
 
 def official_geometry(persons: MpiiPersons, input_size_wh: tuple[int, int]) -> CropGeometry:

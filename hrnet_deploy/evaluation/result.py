@@ -19,6 +19,7 @@ from hrnet_deploy.evaluation.oks import person_scores, suppress
 from hrnet_deploy.evaluation.protocols import further_stats
 from hrnet_deploy.evaluation.settings import EvalSettings, metric_versions
 from hrnet_deploy.files import atomic_write, read_json, write_json
+from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.runtime.geometry import CropGeometry
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ class SkippedImage:
     reason: str
 
 
+@dataclass
+class Inferred:
+    """What the engine gave: poses (n, K, 3) float32 by image id, x and y in pixels and score.
+
+    ``skipped`` are pictures that had to be left out, ``second_passes`` counts the persons that an
+    adaptive flip-test looked at twice.
+    """
+
+    poses: dict[int, NDArray[np.float32]]
+    skipped: list[SkippedImage]
+    second_passes: int = 0
+
+
 @dataclass(frozen=True)
 class EvalResult:
     """The figures in 0 to 1 (None where undefined), what they count, and what they belong to.
@@ -44,7 +58,8 @@ class EvalResult:
     ``detections`` are ordered like the annotation file. ``subset`` says
     that ``limit`` left pictures out, ``partial`` that some could not be evaluated: neither can be
     compared with a published figure. ``label`` says so in words, "full" otherwise. ``further``
-    holds the figures that the protocol of a set adds, by name.
+    holds the figures that the protocol of a set adds, by name; ``flip`` says what an adaptive
+    flip-test did, None without one.
     """
 
     stats: Stats
@@ -58,6 +73,7 @@ class EvalResult:
     fingerprint: dict[str, Any]
     versions: dict[str, str]
     further: dict[str, Stats] = field(default_factory=dict)
+    flip: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The content of the result file: everything but the detections, and no time or path."""
@@ -71,6 +87,7 @@ class EvalResult:
             "partial": self.partial,
             "comparable": not (self.subset or self.partial),
             "counts": self.counts,
+            **({} if self.flip is None else {"flip": self.flip}),
             "skipped": [asdict(image) for image in self.skipped],
             "notes": self.notes,
             "fingerprint": self.fingerprint,
@@ -78,14 +95,12 @@ class EvalResult:
         }
 
 
-def measure(
-    plan: EvalPlan, poses: Mapping[int, NDArray[np.float32]], skipped: list[SkippedImage]
-) -> EvalResult:
+def measure(plan: EvalPlan, inferred: Inferred) -> EvalResult:
     """Score, suppress and compare with the annotations.
 
-    ``poses`` holds (n, K, 3) for each picture with persons: x and y in pixels, score. Pictures
-    that were skipped are left out of the ground truth as well.
+    Pictures that were skipped are left out of the ground truth as well.
     """
+    poses, skipped = inferred.poses, inferred.skipped
     left_out = {image.image_id for image in skipped}
     image_ids = [image.id for image in plan.images if image.id not in left_out]
     present = [
@@ -119,7 +134,17 @@ def measure(
         fingerprint=plan.fingerprint,
         versions=metric_versions(),
         further=further_stats(plan.annotations, detections, image_ids, plan.engine.spec),
+        flip=_flip(plan, inferred),
     )
+
+
+def _flip(plan: EvalPlan, inferred: Inferred) -> dict[str, Any] | None:
+    """What the adaptive flip-test did, and how often; None without one."""
+    facts = flip_facts(plan.engine)
+    if facts is None:
+        return None
+    persons = sum(map(len, inferred.poses.values()))
+    return {**facts, **second_passes(inferred.second_passes, persons)}
 
 
 def detections_of(

@@ -24,9 +24,10 @@ from hrnet_deploy.evaluation.boxes import PersonBoxes, ground_truth_boxes, read_
 from hrnet_deploy.evaluation.coco import Annotations, CocoImage, read_annotations
 from hrnet_deploy.evaluation.journal import FinishedImage, Journal
 from hrnet_deploy.evaluation.pictures import find_pictures
-from hrnet_deploy.evaluation.result import EvalResult, SkippedImage, measure
+from hrnet_deploy.evaluation.result import EvalResult, Inferred, SkippedImage, measure
 from hrnet_deploy.evaluation.resume import remaining_jobs
 from hrnet_deploy.evaluation.settings import EvalSettings, fingerprint
+from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, poses_of_images
@@ -140,8 +141,7 @@ def prepare(
 
 def run(plan: EvalPlan, journal: Journal | None, *, progress: Progress | None = None) -> EvalResult:
     """Infer what the journal does not hold yet, then measure."""
-    poses, skipped = infer(plan, journal, progress=progress)
-    return measure(plan, poses, skipped)
+    return measure(plan, infer(plan, journal, progress=progress))
 
 
 def infer(
@@ -150,15 +150,17 @@ def infer(
     *,
     progress: Progress | None = None,
     stop: StopSignal = lambda: None,
-) -> tuple[dict[int, NDArray[np.float32]], list[SkippedImage]]:
-    """Poses (n, K, 3) by image id, those of the journal included, and what had to be left out.
+) -> Inferred:
+    """Poses by image id, those of the journal included, and what had to be left out.
 
     ``stop`` is asked before each batch: a signal ends the run with InterruptedRun after the batch
     that was at work. Faults of the machine say how to go on.
     """
-    poses = {image.image_id: image.keypoints for image in journal.finished} if journal else {}
+    finished = journal.finished if journal else []
+    poses = {image.image_id: image.keypoints for image in finished}
+    inferred = Inferred(poses, list(plan.missing), sum(image.second_passes for image in finished))
     try:
-        skipped = _infer(plan, journal, poses, progress or (lambda done, total: None), stop)
+        _infer(plan, journal, inferred, progress or (lambda done, total: None), stop)
     except _Stopped as stopped:
         raise _interrupted(stopped.signal_number, len(poses), len(plan.jobs), journal) from None
     except MemoryError as error:
@@ -169,22 +171,21 @@ def infer(
     finally:
         if journal:
             journal.flush()
-    return poses, plan.missing + skipped
+    return inferred
 
 
 def _infer(
     plan: EvalPlan,
     journal: Journal | None,
-    poses: dict[int, NDArray[np.float32]],
+    inferred: Inferred,
     progress: Progress,
     stop: StopSignal,
-) -> list[SkippedImage]:
-    """Fill ``poses`` by image id; the pictures that had to be left out."""
-    engine = _StoppableEngine(plan.engine, stop)
+) -> None:
+    """Add to ``inferred`` what is not there yet."""
+    poses, engine = inferred.poses, _stoppable(plan.engine, stop)
     read = functools.partial(read_image, max_pixels=plan.settings.max_pixels)
     batch_size = plan.settings.batch_size
     images = {image.id: image for image in plan.images}
-    skipped: list[SkippedImage] = []
     done, total = sum(map(len, poses.values())), len(plan.persons)
     progress(done, total)
     for jobs in remaining_jobs(plan.jobs, poses, batch_size):
@@ -193,15 +194,16 @@ def _infer(
                 continue
             image = images[_image_id(result)]
             if result.error is not None:
-                skipped.append(_skip(result.error, image, keep_going=plan.settings.keep_going))
+                skip = _skip(result.error, image, keep_going=plan.settings.keep_going)
+                inferred.skipped.append(skip)
                 continue
             keypoints = np.concatenate([result.keypoints_px, result.scores[..., None]], axis=2)
             poses[image.id] = keypoints
+            inferred.second_passes += result.second_passes
             if journal:
-                journal.add(FinishedImage(image.id, keypoints))
+                journal.add(FinishedImage(image.id, keypoints, result.second_passes))
             done += len(keypoints)
             progress(done, total)
-    return skipped
 
 
 def _image_id(result: ImagePoses) -> int:
@@ -239,6 +241,12 @@ class _Stopped(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.signal_number = signal_number
+
+
+def _stoppable(engine: Engine, stop: StopSignal) -> Engine:
+    if isinstance(engine, FlipEngine):
+        return engine.around(_StoppableEngine(engine.inner, stop))
+    return _StoppableEngine(engine, stop)
 
 
 class _StoppableEngine(Engine):

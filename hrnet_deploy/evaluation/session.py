@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.engines import Engine
 from hrnet_deploy.evaluation.journal import Journal
 from hrnet_deploy.evaluation.result import detections_path, measure, read_finished, write_result
 from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, prepare
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import check_input_file, check_output_file
+from hrnet_deploy.runtime.flip_choice import load_with_flip
 
 Talk = Callable[[str], None]
 
@@ -23,7 +23,7 @@ Talk = Callable[[str], None]
 class EvalJob:
     """The files and choices of one command.
 
-    ``flip`` says how the engine must have been exported, None where that does not matter.
+    ``flip`` and ``flip_threshold`` are those of ``with_flip``.
     ``fresh`` starts over and replaces the result of any earlier run.
     """
 
@@ -36,14 +36,17 @@ class EvalJob:
     threads: int | None = None
     backend: str | None = None
     precision: str = "exact"
-    flip: bool | None = None
+    flip: str | None = None
+    flip_threshold: float | None = None
     fresh: bool = False
     settings: EvalSettings = field(default_factory=EvalSettings)
 
     def open_engine(self, say: Talk | None = None) -> Engine:
         """The loaded engine; ``say`` is told what runs it where a choice was asked for."""
-        return load_engine(
+        return load_with_flip(
             self.engine,
+            flip=self.flip,
+            flip_threshold=self.flip_threshold,
             device=self.device,
             threads=self.threads,
             backend=self.backend,
@@ -72,7 +75,6 @@ def evaluate_to_files(
     """
     check_inputs(job)
     with job.open_engine(say) as engine:
-        check_flip(engine, job)
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)
         finished = None if job.fresh else read_finished(job.output, plan.fingerprint)
         if finished is not None and not job.journal.exists():
@@ -91,16 +93,6 @@ def check_inputs(job: EvalJob) -> None:
         check_output_file(output, force=True, inputs=tuple(inputs))
 
 
-def check_flip(engine: Engine, job: EvalJob) -> None:
-    """The flip-test is part of the graph: refuse an engine that was exported otherwise."""
-    built = engine.spec.flip_test
-    if job.flip is None or job.flip == built:
-        return
-    has, wanted = ("has a", "--no-flip") if built else ("has no", "--flip")
-    problem = f"{has} flip-test in its graph, {wanted} was asked for"
-    raise InputError(job.engine, problem, f"Export it with {wanted}, or leave the option out")
-
-
 def _evaluate(
     job: EvalJob,
     plan: EvalPlan,
@@ -116,8 +108,8 @@ def _evaluate(
         if journal.finished:
             say(f"{job.journal}: going on after {len(journal.finished)} of {len(plan.jobs)} images")
         with working():
-            poses, skipped = infer(plan, journal, progress=progress, stop=stop)
-        result = measure(plan, poses, skipped)
+            inferred = infer(plan, journal, progress=progress, stop=stop)
+        result = measure(plan, inferred)
         write_result(result, job.output)
         if not result.skipped:
             journal.remove()

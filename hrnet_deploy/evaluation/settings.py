@@ -16,6 +16,7 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import SCORE_THRESHOLD
 from hrnet_deploy.evaluation.oks import KEYPOINT_THRESHOLD, NMS_THRESHOLD, Nms
 from hrnet_deploy.files import sha256_bytes, sha256_file
+from hrnet_deploy.runtime.flip_choice import flip_facts
 from hrnet_deploy.runtime.image import MAX_PIXELS
 from hrnet_deploy.runtime.stream import PICTURES_PER_BATCH
 
@@ -73,7 +74,7 @@ def fingerprint(
 
     The OpenCV version belongs to it because it decides on the crops.
     """
-    info = engine.info
+    info, flip = engine.info, flip_facts(engine)
     return {
         "engine": {
             "sha256": info.sha256,
@@ -91,6 +92,7 @@ def fingerprint(
             "boxes_sha256": None if boxes is None else sha256_file(boxes),
         },
         "settings": settings.that_matter(),
+        **({} if flip is None else {"flip": flip}),
         "versions": {"hrnet_deploy": __version__, "opencv": cv2.__version__},
     }
 

@@ -115,8 +115,8 @@ def climb(
                     plan = prepare(
                         engine, job.annotations, job.images, boxes=path, settings=job.settings
                     )
-                    poses, skipped = infer(plan, None, progress=progress, stop=stop)
-                    result = measure(plan, poses, skipped)
+                    inferred = infer(plan, None, progress=progress, stop=stop)
+                    result = measure(plan, inferred)
                     images = result.counts["images"]
                     if drawn is None or drawn.shape[1] != images:
                         drawn = draws_of(images, seed=job.seed)

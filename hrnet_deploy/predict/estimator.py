@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrnet_deploy.closing import Closing
-from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, Subject, check_count
 from hrnet_deploy.predict.aside import bridged, stream
 from hrnet_deploy.predict.follow import followed
@@ -26,7 +26,7 @@ from hrnet_deploy.predict.pipeline import Pipeline
 from hrnet_deploy.predict.video import VideoChoice
 from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
 from hrnet_deploy.runtime.crops import run_persons
-from hrnet_deploy.runtime.flip_choice import with_flip
+from hrnet_deploy.runtime.flip_choice import load_with_flip, with_flip
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 
@@ -67,18 +67,15 @@ class PoseEstimator(Closing):
         if isinstance(engine, Engine):
             self.engine = with_flip(engine, flip, threshold=flip_threshold)
             return
-        loaded = load_engine(
+        self.engine = load_with_flip(
             checked_path(engine),
+            flip=flip,
+            flip_threshold=flip_threshold,
             device=device,
             threads=threads,
             backend=backend,
             precision=precision,
         )
-        try:
-            self.engine = with_flip(loaded, flip, threshold=flip_threshold)
-        except BaseException:
-            loaded.close()
-            raise
 
     @classmethod
     def from_pretrained(

@@ -85,6 +85,7 @@ class Predicted:
 
     ``heatmaps_nkhw`` (N, K, h, w) float32 only where they were asked for. ``ids`` (N,) are track
     numbers, None without tracking. ``replayed`` results come from the journal of an earlier run.
+    ``second_passes`` counts the persons that an adaptive flip-test looked at twice.
     """
 
     frame: Frame
@@ -94,3 +95,4 @@ class Predicted:
     heatmaps_nkhw: NDArray[np.float32] | None = field(default=None, repr=False)
     error: DeployError | None = None
     replayed: bool = False
+    second_passes: int = 0

@@ -61,6 +61,8 @@ class PredictJob:
     threads: int | None = None
     backend: str | None = None
     precision: str = "exact"
+    flip: str | None = None
+    flip_threshold: float | None = None
     max_pixels: float = MAX_PIXELS
     force: bool = False
     fresh: bool = False

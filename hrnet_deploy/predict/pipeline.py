@@ -9,12 +9,16 @@ from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
 from hrnet_deploy.errors import DeployError, InputError, check_count
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted, no_boxes
 from hrnet_deploy.runtime.crops import run_persons
+from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 FRAMES_AT_ONCE = 32
 BYTES_AT_ONCE = 200 << 20
 """Frames wait for one another until a batch is full, so many or so many bytes at most."""
+
+BATCHES_PER_SECOND_PASS = 3
+"""With an adaptive flip-test they wait for so many batches, whose second passes fill one."""
 
 BoxesOf = Callable[[Frame], Boxes]
 
@@ -55,6 +59,7 @@ class Pipeline:
         self._at_once = 1
         if isinstance(boxes_of, Finder) and not live:
             self._at_once = boxes_of.at_once
+        self._batches = BATCHES_PER_SECOND_PASS if isinstance(engine, FlipEngine) else 1
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Predicted]:
         """The result of each frame in order. Memory does not grow with their number."""
@@ -65,8 +70,8 @@ class Pipeline:
             chunk.append(work)
             persons += len(work.boxes)
             size += 0 if frame.image_bgr is None else frame.image_bgr.nbytes
-            full = persons >= self._batch_size or size >= BYTES_AT_ONCE
-            if full or self._live or len(chunk) >= FRAMES_AT_ONCE:
+            full = persons >= self._batch_size * self._batches or size >= BYTES_AT_ONCE
+            if full or self._live or len(chunk) >= FRAMES_AT_ONCE * self._batches:
                 yield from self._finish(chunk)
                 chunk, persons, size = [], 0, 0
         yield from self._finish(chunk)
@@ -156,4 +161,13 @@ class Pipeline:
             spec.keypoint_names,
             spec.skeleton,
         )
-        return Predicted(work.frame, boxes, poses, boxes.ids, output.heatmaps_nkhw, work.error)
+        twice = 0 if output.second_pass is None else int(output.second_pass.sum())
+        return Predicted(
+            work.frame,
+            boxes,
+            poses,
+            boxes.ids,
+            output.heatmaps_nkhw,
+            work.error,
+            second_passes=twice,
+        )

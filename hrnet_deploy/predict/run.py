@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hrnet_deploy import __version__
-from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import DeployError
 from hrnet_deploy.files import sha256_file
 from hrnet_deploy.predict.drawings import drawn_outputs
@@ -22,6 +22,7 @@ from hrnet_deploy.predict.persons import boxes_of_job
 from hrnet_deploy.predict.pipeline import BoxesOf, Pipeline
 from hrnet_deploy.predict.sources import Sources, find_sources
 from hrnet_deploy.predict.video import VideoInfo
+from hrnet_deploy.runtime.flip_choice import flip_facts, load_with_flip, second_passes
 from hrnet_deploy.spec import ModelSpec
 
 Progress = Callable[[int, int], None]
@@ -33,7 +34,9 @@ Stop = Callable[[], int | None]
 class Summary:
     """What was done: frames are pictures and video frames; ``skipped`` names what could not be.
 
-    ``turned`` counts pictures whose EXIF rotation was ignored.
+    ``turned`` counts pictures whose EXIF rotation was ignored. ``flip`` is what an adaptive
+    flip-test does, None without one; it looked at ``second_passes`` of the ``inferred`` persons
+    twice, those of an earlier run not counted.
     """
 
     frames: int = 0
@@ -41,6 +44,9 @@ class Summary:
     without_persons: int = 0
     replayed: int = 0
     turned: int = 0
+    inferred: int = 0
+    second_passes: int = 0
+    flip: dict[str, Any] | None = None
     skipped: list[tuple[str, DeployError]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -55,7 +61,16 @@ class Summary:
         self.persons += len(predicted.poses)
         self.without_persons += not len(predicted.poses)
         self.replayed += predicted.replayed
+        self.inferred += 0 if predicted.replayed else len(predicted.poses)
+        self.second_passes += predicted.second_passes
         self.turned += frame.orientation != 1 and not frame.turned
+
+    @property
+    def flip_facts(self) -> dict[str, Any] | None:
+        """What the adaptive flip-test did, and how often; None without one."""
+        if self.flip is None:
+            return None
+        return {**self.flip, **second_passes(self.second_passes, self.inferred)}
 
 
 def predict_to_files(
@@ -82,6 +97,7 @@ def predict_to_files(
     summary = Summary()
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(_engine(job, say))
+        summary.flip = flip_facts(engine)
         boxes_of = boxes_of_job(job, sources, summary.notes.append)
         journal = _journal(job, engine, sources, stack)
         made = _outputs(job, engine.spec, infos, emit)
@@ -104,8 +120,10 @@ def predict_to_files(
 
 
 def _engine(job: PredictJob, say: Say) -> Engine:
-    return load_engine(
+    return load_with_flip(
         job.engine,
+        flip=job.flip,
+        flip_threshold=job.flip_threshold,
         device=job.device,
         threads=job.threads,
         backend=job.backend,
@@ -184,6 +202,7 @@ def _journal(
         "engine": engine.info.sha256,
         "backend": engine.info.backend,
         "precision": engine.info.precision,
+        "flip": flip_facts(engine),
         "boxes": [sha256_file(p) if p is not None and p.is_file() else str(p) for p in persons],
         "detector_backend": job.detector_backend,
         "boxes_format": job.boxes_format,

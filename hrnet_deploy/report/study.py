@@ -17,7 +17,6 @@ from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, prepare
 from hrnet_deploy.evaluation.session import (
     EvalJob,
     Talk,
-    check_flip,
     check_inputs,
     evaluate_to_files,
 )
@@ -195,5 +194,4 @@ def run_study(study: Study, watch: Watch) -> list[Cell]:
 def _plan(job: EvalJob) -> EvalPlan:
     """What would be evaluated: raises for wrong input before anything is inferred."""
     with job.open_engine() as engine:
-        check_flip(engine, job)
         return prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)

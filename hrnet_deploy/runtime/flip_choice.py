@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from hrnet_deploy.engines import Engine
+from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.files import read_json
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, check_flippable
@@ -49,11 +49,33 @@ def with_flip(
     return engine
 
 
-def flip_mode(engine: Engine) -> str:
-    """What is done: "exact", "adaptive" or "off"."""
-    if isinstance(engine, FlipEngine):
-        return "adaptive"
-    return "exact" if engine.spec.flip_test else "off"
+def load_with_flip(
+    path: Subject,
+    *,
+    flip: str | None,
+    flip_threshold: float | None,
+    say: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Engine:
+    """``load_engine`` with its ``options``, and the flip-test that is asked for around it."""
+    engine = load_engine(path, say=say, **options)
+    try:
+        return with_flip(engine, flip, threshold=flip_threshold, say=say or (lambda line: None))
+    except BaseException:
+        engine.close()
+        raise
+
+
+def flip_facts(engine: Engine) -> dict[str, Any] | None:
+    """What an adaptive flip-test does, for results and fingerprints; None for other engines."""
+    if not isinstance(engine, FlipEngine):
+        return None
+    return {"mode": "adaptive", "measure": MEASURE, "threshold": engine.threshold}
+
+
+def second_passes(count: int, persons: int) -> dict[str, Any]:
+    """How many of ``persons`` were looked at twice, and their share (None of nobody)."""
+    return {"second_passes": count, "share": round(count / persons, 6) if persons else None}
 
 
 def calibration_path(engine: Subject) -> Path:

@@ -201,7 +201,10 @@ def test_limit_is_said_everywhere(command: Command) -> None:
         (("--limit", "-1"), "'--limit': -1 is not in the range x>=1"),
         (("--min-ap", "76.5"), "'--min-ap': 76.5 is not in the range 0<=x<=1"),
         (("--oks-nms", "fast"), "'--oks-nms': 'fast' is not one of"),
-        (("--flip",), "tiny.onnx: has no flip-test in its graph, --flip was asked for. Export it"),
+        (("--flip", "exact"), "tiny.onnx: has no flip-test in its graph, exact was asked for. Exp"),
+        (("--flip", "adaptive"), "tiny.onnx: has no threshold for an adaptive flip-test"),
+        (("--flip", "adaptive", "--flip-threshold", "2"), "2.0 is not in the range 0<=x<=1"),
+        (("--flip-threshold", "0.5"), "flip_threshold: belongs to the adaptive flip-test"),
         (("--annotations", "none.json"), "none.json: no such file"),
         (("--images", "nowhere"), "nowhere: no such folder"),
         (("--engine", "none.onnx"), "none.onnx: no such file"),
@@ -235,7 +238,25 @@ def test_what_is_missing_is_said(command: Command) -> None:
 
 
 def test_no_flip_of_an_engine_without_flip_test(command: Command) -> None:
-    assert command.here("--no-flip").returncode == 0
+    assert command.here("--flip", "off").returncode == 0
+
+
+def test_adaptive_flip_test(command: Command) -> None:
+    """The share stands in table and result; another threshold is another run."""
+    words = ("--flip", "adaptive", "--flip-threshold")
+    done = command.here(*words, "0")
+    assert done.returncode == 0, done.stderr
+    assert "100.0% looked at twice (doubt >= 0)" in done.stdout
+    facts = json.loads((command.folder / "tiny.eval.json").read_text())
+    assert (facts["flip"]["mode"], facts["flip"]["share"]) == ("adaptive", 1)
+    assert facts["fingerprint"]["flip"]["threshold"] == 0
+    assert facts["AP"] is not None
+    for other in ((), (*words, "0.25")):
+        again = command.here(*other)
+        assert again.returncode == 2
+        assert "belongs to another run; it differs in flip" in again.stderr
+    done = command.here(*words, "1", "--fresh", "--json")
+    assert json.loads(done.stdout)["flip"]["second_passes"] == 0
 
 
 def test_errors_as_json(command: Command) -> None:

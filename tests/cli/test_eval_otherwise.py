@@ -183,5 +183,5 @@ def test_mpii(run: Run, small: Any, tmp_path: Path) -> None:
         assert Path("mpii.mpii.pred.mat").exists()
     code, _, err = run(*words, "--limit", 1)
     assert (code, "leave --boxes, --limit out" in err) == (2, True)
-    code, _, err = run("--engine", "mpii.onnx", *words[2:], "--no-flip")
+    code, _, err = run("--engine", "mpii.onnx", *words[2:], "--flip", "off")
     assert (code, "has a flip-test in its graph" in err) == (2, True)

@@ -61,6 +61,21 @@ def test_lines_on_stdout_talk_on_stderr(tiny_onnx: Path, world: World, tmp_path:
     assert done.stderr.splitlines()[1:] == ["7 persons in 6 frames (2 without anybody)"]
 
 
+def test_adaptive_flip_test(tiny_onnx: Path, world: World, tmp_path: Path) -> None:
+    """Order and share; the summary says what was done."""
+    words = (world.images, "--boxes", world.annotations, "-o", "out.jsonl", "--json")
+    done = predict(tiny_onnx, tmp_path, *words, "--flip", "adaptive", "--flip-threshold", "0")
+    assert done.returncode == 0, done.stderr
+    flip = json.loads(done.stdout)["flip"]
+    assert (flip["mode"], flip["second_passes"], flip["share"]) == ("adaptive", 7, 1)
+    assert "adaptive flip-test: 100.0% looked at twice (doubt >= 0)" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [Path(line["image"]).name for line in lines] == [f"picture {n}.png" for n in range(6)]
+    done = predict(tiny_onnx, tmp_path, *words, "--force", "--flip", "adaptive")
+    assert done.returncode == 2
+    assert "calibrate it: hrnet-deploy calibrate-flip" in done.stderr
+
+
 def test_skipped_inputs_are_listed_and_the_exit_code_is_1(
     tiny_onnx: Path, world: World, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -52,6 +53,19 @@ def test_poses_come_back_to_the_last_bit(written: Path) -> None:
             assert entry.keypoints.dtype == np.float32
             assert entry.keypoints.shape == (2, 3, 3)
         assert [entry.image_id for entry in journal.finished] == [5, 3, 9]
+
+
+def test_second_passes_come_back_and_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "run.journal"
+    with open_journal(path) as journal:
+        journal.add(dataclasses.replace(image(5), second_passes=2))
+        journal.add(image(3))
+        journal.add(image(9))
+    with open_journal(path) as journal:
+        assert [entry.second_passes for entry in journal.finished] == [2, 0, 0]
+    path.write_text(path.read_text().replace('"second_passes": 2', '"second_passes": 1'))
+    with pytest.raises(InputError, match="is damaged at line 2"):
+        open_journal(path)
 
 
 def test_every_line_is_json(written: Path) -> None:

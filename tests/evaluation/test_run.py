@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hrnet_deploy import load_engine
 from hrnet_deploy.engines import EngineOutput
 from hrnet_deploy.errors import (
     EnvironmentFault,
@@ -25,8 +26,10 @@ from hrnet_deploy.spec import ModelSpec
 
 pytest.importorskip("onnx", reason="needs the onnx package")
 
+from hrnet_deploy.evaluation.result import measure
+from hrnet_deploy.runtime.flip import FlipEngine, doubt
 from tests.colour_engine import ColourEngine
-from tests.tiny import tiny_spec
+from tests.tiny import tiny_spec, write_tiny_onnx
 from tests.world import NAMES, SIGMAS, World, make_world
 
 SPEC = tiny_spec(keypoint_names=NAMES, sigmas=SIGMAS)
@@ -325,6 +328,31 @@ def test_a_bug_in_an_engine_keeps_the_journal(world: World, tmp_path: Path) -> N
             raise ZeroDivisionError("a bug")
 
     goes_on(world, tmp_path / "j", engine(before=fail), ZeroDivisionError, "a bug")
+
+
+def test_an_interrupted_adaptive_flip_test_counts_everybody_once(
+    world: World, tmp_path: Path
+) -> None:
+    """Second passes wait in a queue of their own; what goes on gives the same result and share."""
+    path = write_tiny_onnx(tmp_path / "tiny.onnx", sigmas=SIGMAS, keypoint_names=NAMES)
+    with load_engine(path) as inner:
+        plan = prepare(inner, world.annotations, world.images, boxes=None, settings=settings())
+        scores = np.concatenate([poses[..., 2] for poses in infer(plan, None).poses.values()])
+        flip = FlipEngine(inner, float(np.median(doubt(scores))))
+        plan = prepare(flip, world.annotations, world.images, boxes=None, settings=settings())
+        whole = infer(plan, None)
+        assert whole.second_passes == 9
+        asked: list[int] = []
+        with (
+            Journal(tmp_path / "j", plan.fingerprint, joints=3) as journal,
+            pytest.raises(InterruptedRun, match=r"[1-8] of 9 images are done"),
+        ):
+            infer(plan, journal, stop=lambda: (asked.append(0), 2 if len(asked) == 5 else None)[1])
+        with Journal(tmp_path / "j", plan.fingerprint, joints=3) as journal:
+            assert journal.finished
+            again = infer(plan, journal)
+    assert measure(plan, again).as_json() == measure(plan, whole).as_json()
+    assert again.second_passes == whole.second_passes
 
 
 @pytest.mark.parametrize("signal_number", [2, 15])

@@ -15,7 +15,7 @@ from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput, NonFiniteOutp
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.runtime import stream
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, doubt, run_batches
-from hrnet_deploy.runtime.flip_choice import KIND, calibration_path, flip_mode, with_flip
+from hrnet_deploy.runtime.flip_choice import KIND, calibration_path, flip_facts, with_flip
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
 
@@ -197,9 +197,10 @@ def test_no_flip_is_what_the_engine_contains(open_tiny: Callable[..., Engine]) -
     with open_tiny() as engine:
         assert with_flip(engine, None) is engine
         assert with_flip(engine, "off") is engine
-        assert flip_mode(engine) == "off"
+        assert flip_facts(engine) is None
         adaptive = with_flip(engine, "adaptive", threshold=0.25)
-        assert (flip_mode(adaptive), adaptive.info) == ("adaptive", engine.info)
+        facts = {"mode": "adaptive", "measure": MEASURE, "threshold": 0.25}
+        assert (flip_facts(adaptive), adaptive.info) == (facts, engine.info)
         with pytest.raises(InputError, match="has no flip-test in its graph, exact was asked for"):
             with_flip(engine, "exact")
         with pytest.raises(InputError, match="flip_threshold: belongs to the adaptive"):
