@@ -204,7 +204,7 @@ def test_limit_is_said_everywhere(command: Command) -> None:
         (("--flip", "exact"), "tiny.onnx: has no flip-test in its graph, exact was asked for. Exp"),
         (("--flip", "adaptive"), "tiny.onnx: has no threshold for an adaptive flip-test"),
         (("--flip", "adaptive", "--flip-threshold", "2"), "2.0 is not in the range 0<=x<=1"),
-        (("--flip-threshold", "0.5"), "flip_threshold: belongs to the adaptive flip-test"),
+        (("--flip-threshold", "0.5"), "--flip-threshold: belongs to the adaptive flip-test"),
         (("--annotations", "none.json"), "none.json: no such file"),
         (("--images", "nowhere"), "nowhere: no such folder"),
         (("--engine", "none.onnx"), "none.onnx: no such file"),
