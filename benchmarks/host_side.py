@@ -252,7 +252,7 @@ def machine() -> dict[str, Any]:
 
 def command() -> str:
     """The command line without folders, so that a result says nothing about somebody's machine."""
-    return " ".join(["host_side.py", *(Path(word).name for word in sys.argv[1:])])
+    return " ".join(Path(word).name for word in sys.argv)
 
 
 def cpu_model() -> str:
