@@ -19,7 +19,8 @@ from hrnet_deploy.evaluation.pictures import find_pictures
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.runtime.stream import poses_of_images
 from hrnet_deploy.spec import ModelSpec
 
 STAGES = ("read and decode", "crop", "engine", "to picture")

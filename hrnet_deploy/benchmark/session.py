@@ -30,7 +30,7 @@ from hrnet_deploy.benchmark.watch import Watch
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import DeployError, EnvironmentFault
 from hrnet_deploy.export.crops import seeded_crops
-from hrnet_deploy.runtime.stream import ImageJob
+from hrnet_deploy.runtime.jobs import ImageJob
 
 SWEEP_SHARE = 3
 """The batch sweep has one round for so many of the main measurement, at least ``MIN_ROUNDS``."""

@@ -17,7 +17,8 @@ from hrnet_deploy.evaluation.mpii import JOINTS, MpiiPersons, Pckh, pckh
 from hrnet_deploy.files import contained, sha256_file, write_bytes
 from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.runtime.stream import poses_of_images
 from hrnet_deploy.values import first_few
 
 CENTER_DOWN = 15

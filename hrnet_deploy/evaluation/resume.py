@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from hrnet_deploy.runtime.stream import ImageJob
+from hrnet_deploy.runtime.jobs import ImageJob
 
 
 def remaining_jobs(

@@ -30,7 +30,8 @@ from hrnet_deploy.evaluation.settings import EvalSettings, fingerprint
 from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob, ImagePoses
+from hrnet_deploy.runtime.stream import poses_of_images
 
 Progress = Callable[[int, int], None]
 """Called with the number of persons done and of all persons."""

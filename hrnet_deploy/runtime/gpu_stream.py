@@ -16,7 +16,7 @@ from hrnet_deploy.engines import EngineOutput, NonFiniteOutput
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.runtime.crops import out_of_reach
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, PictureInWork
+from hrnet_deploy.runtime.jobs import ImageJob, ImagePoses, PictureInWork
 from hrnet_deploy.spec import ModelSpec
 
 READ_AHEAD = 3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hrnet_deploy.evaluation.resume import remaining_jobs
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.stream import ImageJob
+from hrnet_deploy.runtime.jobs import ImageJob
 
 
 def jobs_of(persons: list[int]) -> list[ImageJob]:

@@ -17,7 +17,8 @@ from hrnet_deploy.runtime import stream
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, doubt, run_batches
 from hrnet_deploy.runtime.flip_choice import KIND, calibration_path, flip_facts, with_flip
 from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.runtime.stream import poses_of_images
 
 SIZE_WH = (48, 64)
 

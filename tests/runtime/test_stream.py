@@ -20,7 +20,8 @@ from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.runtime import stream
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob, ImagePoses
+from hrnet_deploy.runtime.stream import poses_of_images
 
 SIZE_WH = (48, 64)
 WAIT_S = 20

@@ -21,7 +21,8 @@ from hrnet_deploy.export.plan import PlanRequest, make_plan
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.gpu_stream import GpuStream
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.stream import ImageJob, ImagePoses, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob, ImagePoses
+from hrnet_deploy.runtime.stream import poses_of_images
 from tests.tiny import write_tiny_onnx
 
 PERSONS = (1, 0, 3, 20, 0, 1, 2, 7, 1)
