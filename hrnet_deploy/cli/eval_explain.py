@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hrnet_deploy.cli.eval_options import Further
     from hrnet_deploy.evaluation.case import BareNetwork
     from hrnet_deploy.evaluation.doctor import Explanation
-    from hrnet_deploy.evaluation.run import EvalPlan
+    from hrnet_deploy.evaluation.plan import EvalPlan
     from hrnet_deploy.evaluation.session import EvalJob
     from hrnet_deploy.export.recipes import Recipe
 
@@ -26,7 +26,7 @@ def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     """``eval --explain``: the causes, the most likely first."""
     from hrnet_deploy.evaluation.case import DoctorSettings
     from hrnet_deploy.evaluation.doctor import explain
-    from hrnet_deploy.evaluation.run import prepare
+    from hrnet_deploy.evaluation.plan import prepare
     from hrnet_deploy.evaluation.session import check_inputs
 
     check_inputs(job)

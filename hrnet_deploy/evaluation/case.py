@@ -15,6 +15,7 @@ from hrnet_deploy.evaluation.boxes import ground_truth_boxes
 from hrnet_deploy.evaluation.files_seen import FilesSeen, look_at_files
 from hrnet_deploy.evaluation.findings import Finding, judged
 from hrnet_deploy.evaluation.heatmaps import RawHeatmaps, Treatment
+from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.evaluation.resample import (
     Interval,
     Matches,
@@ -24,7 +25,6 @@ from hrnet_deploy.evaluation.resample import (
     resampled_ap,
     resampled_similarity,
 )
-from hrnet_deploy.evaluation.run import EvalPlan
 from hrnet_deploy.evaluation.sample import Sample, cut_crops, draw_sample, matches_for, with_persons
 
 SAMPLE_PERSONS = 200

@@ -15,8 +15,8 @@ from typing import Any
 from hrnet_deploy.evaluation.case import BareNetwork, DoctorSettings, examine
 from hrnet_deploy.evaluation.causes import every_cause
 from hrnet_deploy.evaluation.findings import Finding, ranked
+from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.evaluation.resample import Interval, interval_of
-from hrnet_deploy.evaluation.run import EvalPlan
 
 
 @dataclass(frozen=True)

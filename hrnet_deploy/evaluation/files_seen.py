@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.evaluation.run import EvalPlan
+from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.picture_header import read_header
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,26 +16,15 @@ from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.journal import another_run, differences
 from hrnet_deploy.evaluation.metric import Stats, coco_stats
 from hrnet_deploy.evaluation.oks import person_scores, suppress
+from hrnet_deploy.evaluation.plan import EvalPlan, SkippedImage
 from hrnet_deploy.evaluation.protocols import further_stats
 from hrnet_deploy.evaluation.settings import EvalSettings, metric_versions
 from hrnet_deploy.files import atomic_write, read_json, write_json
 from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.runtime.geometry import CropGeometry
 
-if TYPE_CHECKING:
-    from hrnet_deploy.evaluation.run import EvalPlan
-
 KIND = "hrnet-deploy evaluation"
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """A picture that was left out, and why."""
-
-    image_id: int
-    file_name: str
-    reason: str
 
 
 @dataclass

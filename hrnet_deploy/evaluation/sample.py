@@ -14,9 +14,9 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import PersonBoxes
 from hrnet_deploy.evaluation.coco import CocoImage
 from hrnet_deploy.evaluation.matching import matched
+from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.evaluation.resample import Matches, matches_of
 from hrnet_deploy.evaluation.result import detections_of
-from hrnet_deploy.evaluation.run import EvalPlan
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry

@@ -10,8 +10,9 @@ from typing import Any
 
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.evaluation.journal import Journal
+from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.result import detections_path, measure, read_finished, write_result
-from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, prepare
+from hrnet_deploy.evaluation.run import Progress, StopSignal, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import check_input_file, check_output_file
 from hrnet_deploy.runtime.flip_choice import load_with_flip

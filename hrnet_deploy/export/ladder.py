@@ -23,6 +23,7 @@ from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.metric import Stats
+from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.resample import (
     Interval,
     draws_of,
@@ -31,7 +32,7 @@ from hrnet_deploy.evaluation.resample import (
     resampled_ap,
 )
 from hrnet_deploy.evaluation.result import EvalResult, measure
-from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, prepare
+from hrnet_deploy.evaluation.run import Progress, StopSignal, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.model import build_hrnet

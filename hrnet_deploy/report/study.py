@@ -12,8 +12,9 @@ from typing import Any
 
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.result import detections_path
-from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, prepare
+from hrnet_deploy.evaluation.run import Progress, StopSignal
 from hrnet_deploy.evaluation.session import (
     EvalJob,
     Talk,

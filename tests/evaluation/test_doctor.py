@@ -24,7 +24,7 @@ from hrnet_deploy.evaluation import pixel_causes
 from hrnet_deploy.evaluation.case import DoctorSettings
 from hrnet_deploy.evaluation.doctor import Explanation, explain
 from hrnet_deploy.evaluation.findings import CAUSES, Finding
-from hrnet_deploy.evaluation.run import prepare
+from hrnet_deploy.evaluation.plan import prepare
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.export.bare import bare_engine
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint

@@ -18,8 +18,9 @@ from hrnet_deploy.errors import (
 )
 from hrnet_deploy.evaluation.journal import Journal
 from hrnet_deploy.evaluation.metric import STATS
+from hrnet_deploy.evaluation.plan import prepare
 from hrnet_deploy.evaluation.result import EvalResult
-from hrnet_deploy.evaluation.run import evaluate, infer, prepare
+from hrnet_deploy.evaluation.run import evaluate, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.keypoints import keypoint_set
 from hrnet_deploy.spec import ModelSpec
