@@ -55,10 +55,10 @@ def answer() -> None:
         crops = seeded_crops(engine.spec.input_size_hw, question["batch"])
         for _ in range(_RUNS):
             engine.run(crops)
-    sys.stdout.write(json.dumps(_high_water_mark(), allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(high_water_mark_mb(), allow_nan=False) + "\n")
 
 
-def _high_water_mark() -> float | None:
+def high_water_mark_mb() -> float | None:
     """From the process's own record: getrusage would count its parent's memory too."""
     try:
         found = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)

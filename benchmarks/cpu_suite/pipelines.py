@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.runtime.geometry import UNIT_PX
+from hrnet_deploy.runtime.pose import crop_into
 from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
 from hrnet_deploy.spec import ModelSpec
 
@@ -30,11 +31,34 @@ READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 def ours(engine: Engine, jobs: Sequence[ImageJob], batch: int) -> Floats:
     """The stream of this package: persons share batches, reading overlaps with the engine."""
     results = []
-    for result in poses_of_images(engine, jobs, batch_size=batch):
+    for result in poses_of_images(engine, as_new(jobs), batch_size=batch):
         if result.error is not None:
             raise result.error
         results.append(result.keypoints_px)
     return np.concatenate(results)
+
+
+def as_new(jobs: Sequence[ImageJob]) -> list[ImageJob]:
+    """The same jobs without the affines that an earlier run left in them."""
+    return [ImageJob(job.key, job.path, job.geometry[:]) for job in jobs]
+
+
+def our_crops(
+    images: Sequence[NDArray[np.uint8]], jobs: Sequence[ImageJob], spec: ModelSpec
+) -> None:
+    """All that this package does to decoded pictures before the engine takes them."""
+    for image, job in zip(images, as_new(jobs), strict=True):
+        crops = np.empty((len(job.geometry), *spec.input_size_hw, 3), np.uint8)
+        crop_into(image, job.geometry, crops)
+
+
+def normalised_one_by_one(
+    images: Sequence[NDArray[np.uint8]], jobs: Sequence[ImageJob], spec: ModelSpec
+) -> None:
+    """The same for a network that wants normalised images, person by person."""
+    for image, job in zip(images, jobs, strict=True):
+        for index in range(len(job.geometry)):
+            _normalised(image, job, index, spec)
 
 
 def official(network: Network, jobs: Sequence[ImageJob], spec: ModelSpec) -> Floats:
@@ -61,15 +85,11 @@ def official(network: Network, jobs: Sequence[ImageJob], spec: ModelSpec) -> Flo
 
 def one_person_per_call(network: Network, jobs: Sequence[ImageJob], spec: ModelSpec) -> Floats:
     """Pictures are read once; every person is a call of its own, normalised on the host."""
-    mean, std = (np.array(v, np.float32) * 255 for v in (spec.mean_rgb, spec.std_rgb))
     found = []
     for job in jobs:
         image = cv2.imread(str(job.path), READ_FLAGS)
-        for affine in job.geometry.image_to_input:
-            crop = cv2.warpAffine(image, affine, spec.input_size_wh, flags=cv2.INTER_LINEAR)
-            normal = (crop[..., ::-1] - mean) / std
-            images = np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
-            found.append(_two_passes(network, images, spec))
+        for index in range(len(job.geometry)):
+            found.append(_two_passes(network, _normalised(image, job, index, spec), spec))
         if len(job.geometry):
             own = np.concatenate(found[-len(job.geometry) :])
             found[-len(job.geometry) :] = [job.geometry.to_image(own, spec.heatmap_size_wh)]
@@ -176,6 +196,15 @@ def write_bare_network(path: Path, checkpoint: Any, size_hw: tuple[int, int]) ->
     opsets = [helper.make_opsetid("", OPSET)]
     onnx.save(helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION), str(path))
     return path
+
+
+def _normalised(image: NDArray[np.uint8], job: ImageJob, index: int, spec: ModelSpec) -> Floats:
+    """One person (1, 3, h, w): affine, warp, and the arithmetic in float64 as rtmlib does it."""
+    mean, std = (np.array(v) * 255 for v in (spec.mean_rgb, spec.std_rgb))
+    affine = job.geometry[index].image_to_input[0]
+    crop = cv2.warpAffine(image, affine, spec.input_size_wh, flags=cv2.INTER_LINEAR)
+    normal = (crop[..., ::-1] - mean) / std
+    return np.ascontiguousarray(normal.transpose(2, 0, 1)[None], np.float32)
 
 
 def _official_sample(job: ImageJob, index: int, spec: ModelSpec) -> Floats:

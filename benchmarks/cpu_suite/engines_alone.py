@@ -1,0 +1,65 @@
+"""Engines alone on the same crops, and what the machine can do at all, in the same rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import ExitStack
+from typing import Any
+
+import onnxruntime
+
+from cpu_suite import Context, Steps
+from cpu_suite.contenders import our_engines
+from cpu_suite.prepare import Files
+from hrnet_deploy.benchmark.ceiling import copy_ceiling, gemm_ceilings
+from hrnet_deploy.benchmark.cost import graph_cost
+from hrnet_deploy.benchmark.measure import Task, interleaved
+from hrnet_deploy.export.crops import seeded_crops
+from hrnet_deploy.spec import INPUT_NAME, KEYPOINTS_NAME, SCORES_NAME
+
+AS_IT_COMES = "ONNX Runtime fp32 as it comes"
+ROUNDS = 2
+"""Times the rounds of the way from files."""
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Seconds of a batch by engine, those of the ceilings, and the cost of a person."""
+    files = Files.of(context)
+    crops = seeded_crops(files.spec.input_size_hw, context.batch)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = context.threads
+    session = onnxruntime.InferenceSession(
+        str(files.fp32), options, providers=["CPUExecutionProvider"]
+    )
+    names = [KEYPOINTS_NAME, SCORES_NAME]
+    tasks = [Task(AS_IT_COMES, lambda: session.run(names, {INPUT_NAME: crops}))]
+    precisions = {AS_IT_COMES: "fp32"}
+    with ExitStack() as stack:
+        for engine in our_engines(context, files, stack):
+            name = f"{engine.info.backend} {engine.info.precision}"
+            precisions[name] = engine.info.precision
+            tasks.append(Task(name, lambda engine=engine: engine.run(crops)))
+        ceilings = {
+            **gemm_ceilings(set(precisions.values()), context.threads),
+            "copy": copy_ceiling(),
+        }
+        timings = interleaved(
+            [*tasks, *(ceiling.task for ceiling in ceilings.values())],
+            rounds=ROUNDS * context.rounds,
+            warmup=1,
+            progress=Steps("engines alone"),
+        )
+    return {
+        "batch": context.batch,
+        "precisions": precisions,
+        "cost": dataclasses.asdict(graph_cost(files.fp32.read_bytes())),
+        "seconds": {task.name: timings.seconds[task.name] for task in tasks},
+        "ceilings": {
+            name: {
+                "library": ceiling.library,
+                "amount": ceiling.amount,
+                "seconds": timings.seconds[ceiling.task.name],
+            }
+            for name, ceiling in ceilings.items()
+        },
+    }

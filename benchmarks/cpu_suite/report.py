@@ -1,0 +1,190 @@
+"""The results of all sections in one file, as Markdown tables, and the plots beside them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpu_suite.contenders import OFFICIAL
+from cpu_suite.engines_alone import AS_IT_COMES
+from hrnet_deploy.benchmark.statistics import paired_ratio, summarise
+from hrnet_deploy.benchmark.tables import PlainTable
+from hrnet_deploy.files import write_json
+
+PLOT_BYTES = 60_000
+"""Larger plots are not copied to the results, which are committed."""
+
+Rows = list[tuple[str, ...]]
+
+
+def write_report(found: dict[str, Any], command: str, work: Path, folder: Path) -> list[Path]:
+    """Merge what the sections found; the paths that were written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result, table = folder / "peers.json", folder / "peers.md"
+    write_json(result, {"command": command, **_rounded(found)})
+    table.write_text(markdown(found, command), encoding="utf-8")
+    plots = [p for p in sorted((work / "plots").glob("*.png")) if p.stat().st_size < PLOT_BYTES]
+    targets = [folder / f"peers-{plot.name}" for plot in plots]
+    for plot, target in zip(plots, targets, strict=True):
+        shutil.copyfile(plot, target)
+    return [result, table, *targets]
+
+
+def markdown(found: dict[str, Any], command: str) -> str:
+    """One table for each section that was measured, under a line on the machine."""
+    parts = [f"# Peers on the CPU\n\n`{command}`\n"]
+    parts += [f"**{name}: {text}**\n" for name, one in found.items() for text in _doubts(one)]
+    if "prepare" in found and "model" in found["prepare"]:
+        parts.append(_subject(found["prepare"]))
+    for name, tables in TABLES.items():
+        section = found.get(name, {})
+        if not section.get("failed") and not section.get("left_out") and section:
+            parts.append(f"## {name.capitalize()}\n\n{_where(section)}\n")
+            parts += [table.markdown() for table in tables(section)]
+    if "markdown" in found.get("command", {}):
+        parts.append(f"## hrnet-deploy benchmark\n\n{found['command']['markdown']}")
+    return "\n".join(parts)
+
+
+def _doubts(section: dict[str, Any]) -> list[str]:
+    found = [section[key] for key in ("failed", "left_out") if key in section]
+    return [*found, *section.get("warnings", [])]
+
+
+def _subject(prepared: dict[str, Any]) -> str:
+    return (
+        f"{prepared['model']}, weights {prepared['weights']}, flip-test; int8: {prepared['int8']}; "
+        f"pictures: {prepared['pictures']}, {prepared['persons']} persons in {prepared['count']}.\n"
+    )
+
+
+def _where(section: dict[str, Any]) -> str:
+    machine, others = section["machine"], section["disturbance"]["others_cores"]
+    return (
+        f"{machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}, "
+        f"others took {others or 0:.2f} cores, {section['time']}."
+    )
+
+
+def _files(section: dict[str, Any]) -> list[PlainTable]:
+    rows = [
+        (name, *_times(seconds, section["seconds"][OFFICIAL], section["persons"]),
+         f"{section['same_keypoints'][name]:.1%}")
+        for name, seconds in section["seconds"].items()
+    ]  # fmt: skip
+    title = (
+        f"From files to keypoints, {section['persons']} persons in {section['pictures']} pictures"
+    )
+    return [PlainTable(title, (*COLUMNS, "times official", "same keypoints"), tuple(rows))]
+
+
+def _engines(section: dict[str, Any]) -> list[PlainTable]:
+    batch, flop = section["batch"], section["cost"]["gflop"] * 1e9 * section["batch"]
+    rows: Rows = []
+    for name, seconds in section["seconds"].items():
+        ceiling = section["ceilings"].get(f"{section['precisions'][name]}")
+        share = "-" if ceiling is None else f"{_share(flop, seconds, ceiling):.0%}"
+        cells = _times(seconds, section["seconds"][AS_IT_COMES], batch)
+        rate = f"{flop / summarise(seconds).median / 1e9:.0f}"
+        rows.append((name, *cells, rate, share))
+    columns = (*COLUMNS, "times ONNX Runtime", "GFLOP/s", "of the ceiling")
+    tops = [
+        (name, entry["library"], f"{entry['amount'] / summarise(entry['seconds']).median / 1e9:.0f}",
+         f"{summarise(entry['seconds']).spread:.0%}")
+        for name, entry in section["ceilings"].items()
+    ]  # fmt: skip
+    return [
+        PlainTable(f"Engines alone, batch {batch}", columns, tuple(rows)),
+        PlainTable("Ceilings, in the same rounds", ("", "by", "G/s", "spread"), tuple(tops)),
+    ]
+
+
+def _busy(section: dict[str, Any]) -> list[PlainTable]:
+    rows: Rows = []
+    for name, quiet in section["seconds"].items():
+        busy = section["busy_seconds"][name]
+        ratio = paired_ratio(busy, quiet)
+        worst = max(b / q for b, q in zip(busy, quiet, strict=True))
+        per_person = (1e3 * float(np.median(s)) / section["persons"] for s in (quiet, busy))
+        rows.append(
+            (name, *(f"{ms:.1f}" for ms in per_person), f"{ratio.value:.2f}", f"{worst:.2f}")
+        )
+    columns = ("", "quiet ms/person", "busy ms/person", "times slower", "worst round")
+    return [PlainTable("One core kept busy by another process", columns, tuple(rows))]
+
+
+def _host(section: dict[str, Any]) -> list[PlainTable]:
+    titles = {
+        "whole": "The host's part from files to keypoints, networks that cost nothing",
+        "pre_processing": "Decoded pictures to what the network takes",
+    }
+    tables = []
+    for name, title in titles.items():
+        cpu = section[name]["cpu_seconds"]
+        ours = cpu["hrnet-deploy"]
+        rows = []
+        for way, seconds in cpu.items():
+            wall = 1e3 * float(np.median(section[name]["seconds"][way])) / section["persons"]
+            cells = _times(seconds, ours, section["persons"], slower=True)
+            rows.append((way, *cells, f"{wall:.3f}"))
+        columns = ("processor time", *COLUMNS[1:], "times hrnet-deploy", "wall ms/person")
+        tables.append(PlainTable(title, columns, tuple(rows)))
+    return tables
+
+
+def _memory(section: dict[str, Any]) -> list[PlainTable]:
+    rows = tuple(
+        (name, "-" if peak is None else f"{peak:.0f}") for name, peak in section["peak_mb"].items()
+    )
+    crowds = section["crowds"]["peak_mb"].items()
+    height, width = section["crowds"]["picture_hw"]
+    return [
+        PlainTable(f"Peak memory at batch {section['batch']}", ("", "MB"), rows),
+        PlainTable(
+            f"Peak memory of the host, one picture of {width}x{height}, no network",
+            ("boxes", "MB"),
+            tuple((boxes, f"{peak:.0f}") for boxes, peak in crowds),
+        ),
+    ]
+
+
+COLUMNS = ("", "ms/person", "p5", "p95", "persons/s")
+TABLES = {
+    "files": _files,
+    "engines": _engines,
+    "busy": _busy,
+    "host": _host,
+    "memory": _memory,
+}
+
+
+def _times(
+    seconds: list[float], first: list[float], persons: int, *, slower: bool = False
+) -> list[str]:
+    """Cells for ``COLUMNS`` and the paired ratio to ``first`` (``slower``: from it)."""
+    summary = summarise([1e3 * value / persons for value in seconds])
+    digits = 3 if summary.median < 10 else 1
+    cells = [f"{value:.{digits}f}" for value in (summary.median, summary.p5, summary.p95)]
+    cells.append(f"{1e3 / summary.median:.2f}")
+    if seconds is first:
+        return [*cells, "1"]
+    ratio = paired_ratio(seconds, first) if slower else paired_ratio(first, seconds)
+    return [*cells, f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"]
+
+
+def _share(amount: float, seconds: list[float], ceiling: dict[str, Any]) -> float:
+    """Rate over the ceiling's rate of the same round, the median of all rounds."""
+    pairs = zip(seconds, ceiling["seconds"], strict=True)
+    return float(np.median([amount / own / (ceiling["amount"] / top) for own, top in pairs]))
+
+
+def _rounded(value: Any) -> Any:
+    """To a tenth of a microsecond: more is noise."""
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, 7) if isinstance(value, float) else value
