@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import ExitStack
 from typing import Any
 
 import onnxruntime
 
-from cpu_suite import Context, Steps
+from cpu_suite import Context, Steps, layers
 from cpu_suite.contenders import our_engines
 from cpu_suite.prepare import Files
 from hrnet_deploy.benchmark.ceiling import copy_ceiling, gemm_ceilings
-from hrnet_deploy.benchmark.cost import graph_cost
+from hrnet_deploy.benchmark.cost import graph_convolutions
 from hrnet_deploy.benchmark.measure import Task, interleaved
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.spec import INPUT_NAME, KEYPOINTS_NAME, SCORES_NAME
@@ -39,12 +38,12 @@ def run(context: Context) -> dict[str, Any]:
             name = f"{engine.info.backend} {engine.info.precision}"
             precisions[name] = engine.info.precision
             tasks.append(Task(name, lambda engine=engine: engine.run(crops)))
-        ceilings = {
-            **gemm_ceilings(set(precisions.values()), context.threads),
-            "copy": copy_ceiling(),
-        }
+        kinds = set(precisions.values())
+        ceilings = {**gemm_ceilings(kinds, context.threads), "copy": copy_ceiling()}
+        convolutions = graph_convolutions(files.fp32.read_bytes())
+        alone = layers.chains(convolutions, kinds, context.threads)
         timings = interleaved(
-            [*tasks, *(ceiling.task for ceiling in ceilings.values())],
+            [*tasks, *(one.task for one in ceilings.values()), *(one.task for one in alone)],
             rounds=ROUNDS * context.rounds,
             warmup=1,
             progress=Steps("engines alone"),
@@ -52,7 +51,7 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "batch": context.batch,
         "precisions": precisions,
-        "cost": dataclasses.asdict(graph_cost(files.fp32.read_bytes())),
+        "gflop": sum(one.flop for one in convolutions) / 1e9,
         "seconds": {task.name: timings.seconds[task.name] for task in tasks},
         "ceilings": {
             name: {
@@ -62,4 +61,14 @@ def run(context: Context) -> dict[str, Any]:
             }
             for name, ceiling in ceilings.items()
         },
+        "layers": [
+            {
+                "precision": chain.precision,
+                "layers": chain.layers,
+                "flop": chain.flop,
+                "amount": chain.amount,
+                "seconds": timings.seconds[chain.task.name],
+            }
+            for chain in alone
+        ],
     }

@@ -82,24 +82,58 @@ def _files(section: dict[str, Any]) -> list[PlainTable]:
 
 
 def _engines(section: dict[str, Any]) -> list[PlainTable]:
-    batch, flop = section["batch"], section["cost"]["gflop"] * 1e9 * section["batch"]
+    batch, flop = section["batch"], section["gflop"] * 1e9 * section["batch"]
     rows: Rows = []
     for name, seconds in section["seconds"].items():
-        ceiling = section["ceilings"].get(f"{section['precisions'][name]}")
-        share = "-" if ceiling is None else f"{_share(flop, seconds, ceiling):.0%}"
+        precision = section["precisions"][name]
+        top = section["ceilings"].get(precision)
+        shares = ["-", "-"]
+        if top is not None:
+            least = (flop / top["amount"] * np.array(top["seconds"]), _layers(section, precision))
+            shares = [f"{np.median(times / seconds):.0%}" for times in least]
         cells = _times(seconds, section["seconds"][AS_IT_COMES], batch)
-        rate = f"{flop / summarise(seconds).median / 1e9:.0f}"
-        rows.append((name, *cells, rate, share))
-    columns = (*COLUMNS, "times ONNX Runtime", "GFLOP/s", "of the ceiling")
-    tops = [
-        (name, entry["library"], f"{entry['amount'] / summarise(entry['seconds']).median / 1e9:.0f}",
-         f"{summarise(entry['seconds']).spread:.0%}")
-        for name, entry in section["ceilings"].items()
-    ]  # fmt: skip
+        rows.append((name, *cells, f"{flop / summarise(seconds).median / 1e9:.0f}", *shares))
+    columns = (*COLUMNS, "times ONNX Runtime", "GFLOP/s", "of the ceiling", "of its layers alone")
+    tops: Rows = []
+    for name, entry in section["ceilings"].items():
+        summary = summarise(entry["seconds"])
+        rate = f"{entry['amount'] / summary.median / 1e9:.0f}"
+        tops.append((name, entry["library"], rate, f"{summary.spread:.0%}"))
     return [
         PlainTable(f"Engines alone, batch {batch}", columns, tuple(rows)),
         PlainTable("Ceilings, in the same rounds", ("", "by", "G/s", "spread"), tuple(tops)),
+        _layer_table(section),
     ]
+
+
+def _layers(section: dict[str, Any], precision: str) -> np.ndarray:
+    """Seconds (rounds,) of a batch if every convolution ran as it does alone.
+
+    Those that were not measured alone count with the rate of the ceiling.
+    """
+    top = section["ceilings"][precision]
+    own = [one for one in section["layers"] if one["precision"] == precision]
+    rest = 1e9 * section["gflop"] - sum(one["flop"] for one in own)
+    seconds = rest / top["amount"] * np.array(top["seconds"])
+    for one in own:
+        seconds += one["flop"] / one["amount"] * np.array(one["seconds"])
+    return section["batch"] * seconds
+
+
+def _layer_table(section: dict[str, Any]) -> PlainTable:
+    """Rates of the convolutions alone, a column for each precision."""
+    rates: dict[str, dict[str, str]] = {}
+    shares = {one["layers"]: one["flop"] / section["gflop"] / 1e9 for one in section["layers"]}
+    for one in section["layers"]:
+        rate = one["amount"] / summarise(one["seconds"]).median / 1e9
+        rates.setdefault(one["layers"], {})[one["precision"]] = f"{rate:.0f}"
+    precisions = sorted({one["precision"] for one in section["layers"]})
+    rows = tuple(
+        (name, f"{shares[name]:.0%}", *(by.get(precision, "-") for precision in precisions))
+        for name, by in rates.items()
+    )
+    columns = ("", "of the work", *(f"{precision} G/s" for precision in precisions))
+    return PlainTable("Its convolutions alone, in the same rounds", columns, rows)
 
 
 def _busy(section: dict[str, Any]) -> list[PlainTable]:
@@ -173,12 +207,6 @@ def _times(
         return [*cells, "1"]
     ratio = paired_ratio(seconds, first) if slower else paired_ratio(first, seconds)
     return [*cells, f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"]
-
-
-def _share(amount: float, seconds: list[float], ceiling: dict[str, Any]) -> float:
-    """Rate over the ceiling's rate of the same round, the median of all rounds."""
-    pairs = zip(seconds, ceiling["seconds"], strict=True)
-    return float(np.median([amount / own / (ceiling["amount"] / top) for own, top in pairs]))
 
 
 def _rounded(value: Any) -> Any:

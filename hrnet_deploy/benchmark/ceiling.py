@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrnet_deploy.benchmark.measure import Task
 
@@ -18,7 +20,10 @@ GEMM_SIDE = 1024
 COPY_BYTES = 128 << 20
 """Larger than the caches of common processors."""
 
-_TRIALS = 3
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What OpenVINO is told; in 8 bit is what the model says."""
+
+_TRIALS = 5
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,13 @@ class Ceiling:
 
 
 def gemm_ceilings(precisions: set[str], threads: int) -> dict[str, Ceiling]:
-    """The fastest matrix product at hand by precision ("fp32", "bf16"), on the CPU."""
+    """The fastest matrix product at hand by precision ("fp32", "bf16", "int8"), on the CPU.
+
+    A convolution of many channels is one as well, and the fastest of all with some libraries.
+    """
     ceilings = {}
-    for precision in sorted(precisions & {"fp32", "bf16"}):
-        makers = (_with_torch, _with_openvino, _with_numpy)
+    for precision in sorted(precisions & set(HINTS)):
+        makers = (_with_torch, _with_openvino, _with_convolution, _with_numpy)
         works = [made for made in (make(precision, threads) for make in makers) if made]
         if not works:
             continue
@@ -61,7 +69,7 @@ _FLOP = 2.0 * GEMM_SIDE**3
 
 
 def _with_torch(precision: str, threads: int) -> Made | None:
-    if importlib.util.find_spec("torch") is None:
+    if importlib.util.find_spec("torch") is None or precision == "int8":
         return None
     import torch
 
@@ -80,26 +88,77 @@ def _with_torch(precision: str, threads: int) -> Made | None:
 
 def _with_openvino(precision: str, threads: int) -> Made | None:
     """One product a thread, each in a stream of its own, as the engine works."""
-    if importlib.util.find_spec("openvino") is None:
+    if importlib.util.find_spec("openvino") is None or precision == "int8":
         return None
     import openvino as ov
     from openvino import opset13 as ops
 
-    left = ops.parameter([GEMM_SIDE, GEMM_SIDE], ov.Type.f32)
     rng = np.random.default_rng(0)
-    right = ops.constant(rng.random((GEMM_SIDE, GEMM_SIDE), np.float32))
+    values = rng.random((GEMM_SIDE, GEMM_SIDE), np.float32)
+    left, right = ops.parameter(values.shape, ov.Type.f32), ops.constant(values)
     model = ov.Model([ops.matmul(left, right, False, False)], [left])
+    work = _in_streams(model, values, precision, threads)
+    return f"openvino {ov.__version__.split('-')[0]}", work, threads * _FLOP
+
+
+def _with_convolution(precision: str, threads: int) -> Made | None:
+    """Convolutions of 3x3 and 256 channels, one after another in each thread."""
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino as ov
+
+    work, amount = convolution_chain((256,) * 33, 3, (16, 12), precision, threads)
+    return f"openvino {ov.__version__.split('-')[0]}, convolution", work, amount
+
+
+def convolution_chain(
+    channels: Sequence[int], side: int, size_hw: tuple[int, int], precision: str, threads: int
+) -> tuple[Callable[[], object], float]:
+    """Convolutions with ReLU from ``channels[0]`` to ``channels[-1]``, stride 1, by OpenVINO.
+
+    Each thread runs the chain once; the second value is the flop of them all together.
+    """
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    rng = np.random.default_rng(0)
+    images = rng.random((1, channels[0], *size_hw), np.float32)
+    parameter = value = ops.parameter(images.shape, ov.Type.f32)
+    pairs = list(itertools.pairwise(channels))
+    weights = {
+        (before, after): ops.constant(
+            rng.standard_normal((after, before, side, side), np.float32) / 16
+        )
+        for before, after in set(pairs)
+    }
+    pad, flop = [side // 2] * 2, 0.0
+    for before, after in pairs:
+        kernel = weights[before, after]
+        if precision == "int8":
+            kernel = ops.fake_quantize(kernel, *map(_scalar, (-1, 1, -1, 1)), 255)
+            value = ops.fake_quantize(value, *map(_scalar, (0, 2, 0, 2)), 256)
+        value = ops.relu(ops.convolution(value, kernel, [1, 1], pad, pad, [1, 1]))
+        flop += 2.0 * side**2 * before * after * size_hw[0] * size_hw[1]
+    work = _in_streams(ov.Model([value], [parameter]), images, precision, threads)
+    return work, threads * flop
+
+
+def _in_streams(
+    model: Any, values: NDArray[Any], precision: str, threads: int
+) -> Callable[[], object]:
+    """Something that runs ``model`` on ``values`` once in each of ``threads`` streams."""
+    import openvino as ov
+
     settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
         "NUM_STREAMS": str(threads),
         "INFERENCE_NUM_THREADS": str(threads),
         "ENABLE_CPU_PINNING": "NO",
     }
     compiled = ov.Core().compile_model(model, "CPU", settings)
-    crops = rng.random((GEMM_SIDE, GEMM_SIDE), np.float32)
     requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
     for request in requests:
-        request.set_input_tensor(ov.Tensor(crops.copy()))
+        request.set_input_tensor(ov.Tensor(values.copy()))
 
     def work() -> None:
         for request in requests:
@@ -107,7 +166,13 @@ def _with_openvino(precision: str, threads: int) -> Made | None:
         for request in requests:
             request.wait()
 
-    return f"openvino {ov.__version__.split('-')[0]}", work, threads * _FLOP
+    return work
+
+
+def _scalar(value: float) -> Any:
+    from openvino import opset13 as ops
+
+    return ops.constant(np.float32(value))
 
 
 def _with_numpy(precision: str, threads: int) -> Made | None:

@@ -54,8 +54,8 @@ def ways(
     """Every combination that makes sense, in the order of ``paths``.
 
     Without backends an ONNX file is run on the CPU by ONNX Runtime and, where it is installed and
-    the processor can, by OpenVINO in float32 and bfloat16. Raises InputError for a missing file,
-    an unknown type and one that is given twice.
+    the processor can, by OpenVINO: a float32 file as it is and in bfloat16, an int8 file as it is.
+    Raises InputError for a missing file, an unknown type and one that is given twice.
     """
     found = []
     for path in paths:
@@ -88,19 +88,18 @@ def ways(
 def _everything(path: Path, device: str | None) -> list[tuple[str | None, str]]:
     combinations: list[tuple[str | None, str]] = [("onnxruntime", "exact")]
     on_cpu = device in (None, "cpu")
-    if on_cpu and importlib.util.find_spec("openvino") and _typed_fp32(path):
-        import openvino
+    if not on_cpu or not importlib.util.find_spec("openvino"):
+        return combinations
+    import openvino
 
-        from hrnet_deploy.engines.openvino import native_precisions
+    from hrnet_deploy.engines.openvino import native_precisions
 
+    typed, native = read_engine_file(path)[1].precision, native_precisions(openvino)
+    if typed in native and typed != "fp16":
         combinations.append(("openvino", "exact"))
-        if "bf16" in native_precisions(openvino):
-            combinations.append(("openvino", "bf16"))
+    if typed == "fp32" and "bf16" in native:
+        combinations.append(("openvino", "bf16"))
     return combinations
-
-
-def _typed_fp32(path: Path) -> bool:
-    return read_engine_file(path)[1].precision == "fp32"
 
 
 def open_contenders(all_ways: Sequence[Way], stack: ExitStack, *, say: Say) -> list[Contender]:

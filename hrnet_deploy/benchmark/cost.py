@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,39 @@ class Cost:
     passes: int
 
 
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution of a graph; ``flop`` is for one crop and all its passes."""
+
+    side: int
+    channels: tuple[int, int]
+    stride: int
+    size_hw: tuple[int, int]
+    flop: float
+
+
 def graph_cost(content: bytes) -> Cost:
     """Count an engine's ONNX file, whose batch is set to one crop."""
+    model, shapes, crops = _one_crop(content)
+    moved = 0
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        values = [name for name in (*node.input, *node.output) if name and name not in constants]
+        moved += sum(_bytes(shapes.get(name)) for name in values)
+    weights = sum(_bytes(shapes.get(name)) for name in constants)
+    images = [shapes[node.output[0]][0][0] for node in _convolution_nodes(model)]
+    passes = max([1, *(count // crops for count in images)])
+    flop = sum(one.flop for one in _convolutions(model, shapes, crops))
+    return Cost(flop / 1e9, weights / 1e6, moved / crops / 1e6, passes)
+
+
+def graph_convolutions(content: bytes) -> list[Convolution]:
+    """Every convolution of an engine's ONNX file, in order."""
+    return list(_convolutions(*_one_crop(content)))
+
+
+def _one_crop(content: bytes) -> tuple[onnx.ModelProto, dict[str, Shape], int]:
+    """The graph with its shapes and the crops in them: one where the file leaves that free."""
     onnx = require("onnx", extra="export", purpose="counting operations")
     model = onnx.load_from_string(content)
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
@@ -35,18 +67,26 @@ def graph_cost(content: bytes) -> Cost:
     batch.dim_value = crops
     del model.graph.value_info[:]
     model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    shapes = _shapes(model)
-    flop, moved, passes = 0, 0, 1
-    constants = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        values = [name for name in (*node.input, *node.output) if name and name not in constants]
-        moved += sum(_bytes(shapes.get(name)) for name in values)
-        if node.op_type == "Conv":
-            output, weight = shapes[node.output[0]][0], shapes[node.input[1]][0]
-            flop += 2 * math.prod(output) * math.prod(weight[1:])
-            passes = max(passes, output[0] // crops)
-    weights = sum(_bytes(shapes.get(name)) for name in constants)
-    return Cost(flop / crops / 1e9, weights / 1e6, moved / crops / 1e6, passes)
+    return model, _shapes(model), crops
+
+
+def _convolution_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "Conv"]
+
+
+def _convolutions(
+    model: onnx.ModelProto, shapes: dict[str, Shape], crops: int
+) -> Iterator[Convolution]:
+    for node in _convolution_nodes(model):
+        output, weight = shapes[node.output[0]][0], shapes[node.input[1]][0]
+        strides = [list(a.ints) for a in node.attribute if a.name == "strides"]
+        yield Convolution(
+            side=weight[2],
+            channels=(weight[1], weight[0]),
+            stride=strides[0][0] if strides else 1,
+            size_hw=(output[2], output[3]),
+            flop=2.0 * math.prod(output) * math.prod(weight[1:]) / crops,
+        )
 
 
 Shape = tuple[list[int], int]

@@ -113,7 +113,7 @@ def _engines(run: dict[str, Any]) -> PlainTable:
         "spread",
         "persons/s",
         "times",
-        "of GEMM",
+        "of ceiling",
         "MB",
     )
     return PlainTable(title, columns, tuple(rows))

@@ -192,13 +192,25 @@ def test_memory_is_that_of_the_artefact_alone(small_onnx: Path) -> None:
     assert peak_mb(gone, spec, 2) is None
 
 
+def test_convolutions_of_any_precision_are_chained() -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO")
+    from hrnet_deploy.benchmark.ceiling import convolution_chain, gemm_ceilings
+
+    for precision in ("fp32", "int8"):
+        work, flop = convolution_chain((8, 16, 8), 1, (4, 6), precision, 2)
+        work()
+        assert flop == 2 * 2 * (2 * 8 * 16) * 4 * 6
+    assert "convolution" in gemm_ceilings({"int8"}, 1)["int8"].library
+
+
 def test_the_ceilings_are_measured_in_the_same_rounds() -> None:
     from hrnet_deploy.benchmark.ceiling import copy_ceiling, gemm_ceilings
 
     (ceiling,) = gemm_ceilings({"fp32", "fp16"}, 1).values()
     ceiling.task.work()
     assert ceiling.task.name == "gemm fp32"
-    assert ceiling.amount % (2 * 1024**3) == 0
+    convolutions = 32 * 2 * 9 * 256**2 * 16 * 12
+    assert ceiling.amount in (2 * 1024**3, 4 * 1024**3, convolutions)
     assert ceiling.rate(2.0) == ceiling.amount / 2
     copy = copy_ceiling()
     copy.task.work()
