@@ -14,11 +14,18 @@ from cpu_suite import Context, pipelines, say
 from cpu_suite.prepare import Files
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import DeployError
-from hrnet_deploy.runtime.stream import ImageJob
+from hrnet_deploy.runtime.flip import FlipEngine, doubt
+from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
 
 OFFICIAL = "official pipeline (PyTorch eager, two passes)"
 SAME_PX = 0.5
 """Keypoints closer than this to the official pipeline's, in the picture, are called the same."""
+
+SECOND_PASSES = 0.3
+"""The share of persons that the adaptive flip-test looks at twice."""
+
+Choice = tuple[Path, str, str]
+"""File, backend and precision."""
 
 Way = Callable[[], pipelines.Floats]
 
@@ -28,7 +35,10 @@ def all_ways(context: Context, jobs: Sequence[ImageJob], stack: ExitStack) -> di
     files = Files.of(context)
     ways = {**_pytorch(context, files, jobs), **_onnxruntime(context, files, jobs)}
     for engine in our_engines(context, files, stack):
-        label = f"hrnet-deploy, {engine.info.backend} {engine.info.precision}"
+        ways[_label(engine)] = lambda engine=engine: pipelines.ours(engine, jobs, context.batch)
+    for engine in _adaptive_engines(context, files, jobs, stack):
+        share = f"adaptive flip-test, {SECOND_PASSES:.0%} second passes"
+        label = f"{_label(engine)}, {share}"
         ways[label] = lambda engine=engine: pipelines.ours(engine, jobs, context.batch)
     words = context.only
     return {
@@ -38,24 +48,51 @@ def all_ways(context: Context, jobs: Sequence[ImageJob], stack: ExitStack) -> di
 
 def our_engines(context: Context, files: Files, stack: ExitStack) -> list[Engine]:
     """The ways in which this machine runs our files, loaded."""
-    choices = [(files.fp32, "onnxruntime", "exact")]
+    choices = [(files.fp32, "onnxruntime", "exact"), *_with_openvino(files.fp32, files.int8)]
+    return [_load(choice, context, stack) for choice in choices]
+
+
+def _adaptive_engines(
+    context: Context, files: Files, jobs: Sequence[ImageJob], stack: ExitStack
+) -> list[Engine]:
+    """The same without flip-test in the graph and an adaptive one around it.
+
+    A threshold says something about trained weights only. Here it is set so that ``SECOND_PASSES``
+    of these persons get a second pass.
+    """
+    found: list[Engine] = []
+    for choice in _with_openvino(files.single, files.int8_single):
+        engine = _load(choice, context, stack)
+        scores = np.concatenate(
+            [result.scores for result in poses_of_images(engine, jobs, batch_size=context.batch)]
+        )
+        found.append(FlipEngine(engine, float(np.quantile(doubt(scores), 1 - SECOND_PASSES))))
+    return found
+
+
+def _with_openvino(fp32: Path, int8: Path) -> list[Choice]:
+    """What OpenVINO runs on this processor; nothing where it is not installed."""
     try:
         import openvino
     except ImportError:
         say("openvino is not installed: only ONNX Runtime runs our files")
-    else:
-        from hrnet_deploy.engines.openvino import native_precisions
+        return []
+    from hrnet_deploy.engines.openvino import native_precisions
 
-        choices.append((files.fp32, "openvino", "exact"))
-        if "bf16" in native_precisions(openvino):
-            choices.append((files.fp32, "openvino", "bf16"))
-        choices.append((files.int8, "openvino", "exact"))
-    return [
-        stack.enter_context(
-            load_engine(path, backend=backend, precision=precision, threads=context.threads)
-        )
-        for path, backend, precision in choices
-    ]
+    half = [(fp32, "openvino", "bf16")] if "bf16" in native_precisions(openvino) else []
+    return [(fp32, "openvino", "exact"), *half, (int8, "openvino", "exact")]
+
+
+def _load(choice: Choice, context: Context, stack: ExitStack) -> Engine:
+    path, backend, precision = choice
+    return stack.enter_context(
+        load_engine(path, backend=backend, precision=precision, threads=context.threads)
+    )
+
+
+def _label(engine: Engine) -> str:
+    names = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+    return f"hrnet-deploy, {names[engine.info.backend]} {engine.info.precision}"
 
 
 def agreement(ways: dict[str, Way]) -> dict[str, float]:

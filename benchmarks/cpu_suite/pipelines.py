@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
+from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import UNIT_PX
-from hrnet_deploy.runtime.pose import crop_into
 from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
 from hrnet_deploy.spec import ModelSpec
 

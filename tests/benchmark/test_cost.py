@@ -45,8 +45,8 @@ def test_operations_are_those_of_the_network(
     assert cost.gflop == pytest.approx(hooked_gflop(small, small_checkpoint, passes), rel=1e-9)
     layers = graph_convolutions(file.read_bytes())
     assert sum(one.flop for one in layers) == pytest.approx(1e9 * cost.gflop)
-    assert (layers[0].side, layers[0].channels, layers[0].stride) == (3, (3, 64), 2)
-    assert layers[-1].size_hw == tuple(side // 4 for side in small.SIZE_HW)
+    assert (layers[0].side, layers[0].channels[0], layers[0].stride) == (3, 3, 2)
+    assert layers[0].size_hw == tuple(side // 2 for side in small.SIZE_HW)
 
 
 def test_bytes_follow_the_types(small: ModuleType, small_onnx: Path, tmp_path: Path) -> None:
