@@ -17,6 +17,7 @@ _BITS = {
     "Half": 16,
     "BFloat16": 16,
     "Int8": 8,
+    "FP8": 8,
     "UInt8": 8,
     "Int32": 32,
     "Int64": 64,

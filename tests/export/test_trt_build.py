@@ -18,11 +18,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations:Deprec
 from hrnet_deploy.engines.build_settings import BuildSettings  # noqa: E402
 from hrnet_deploy.engines.trt_ahead import AheadReport, build_ahead, load_ahead  # noqa: E402
 from hrnet_deploy.engines.trt_kernels import Kernel  # noqa: E402
+from hrnet_deploy.errors import EnvironmentFault  # noqa: E402
 from hrnet_deploy.export.calibration import calibrate, convolution_inputs  # noqa: E402
 from hrnet_deploy.export.crops import seeded_crops  # noqa: E402
-from hrnet_deploy.export.model import build_hrnet, build_model  # noqa: E402
+from hrnet_deploy.export.model import build_hrnet, build_model, float_dtype  # noqa: E402
 from hrnet_deploy.export.plan import fitted  # noqa: E402
-from hrnet_deploy.export.quantization import NEVER, Quantization  # noqa: E402
+from hrnet_deploy.export.quantization import (  # noqa: E402
+    NEVER,
+    Quantization,
+    may_be_quantized,
+)
 from hrnet_deploy.keypoints import keypoint_set  # noqa: E402
 
 PLAIN = {"flip_test": False, "shift_heatmap": False}
@@ -67,11 +72,22 @@ def build(small: ModuleType, quantization: Quantization) -> Any:
             small.architecture(len(spec.keypoint_names)),
             small.weights(len(spec.keypoint_names)),
             source="small.pth",
-            quantization=quantization if spec.precision == "int8" else None,
+            quantization=fitting(quantization, spec, small) if spec.is_quantized else None,
         )
         return built(model, spec, target)
 
     return build
+
+
+def fitting(quantization: Quantization, spec: Any, small: ModuleType) -> Quantization:
+    """The same ranges in the types of ``spec``."""
+    weights, kind = small.weights(), spec.precision
+    convolutions = frozenset(
+        name
+        for name in quantization.convolutions
+        if may_be_quantized(name, weights[f"{name}.weight"], kind)
+    )
+    return Quantization(quantization.limits, convolutions, kind, float_dtype(spec))
 
 
 def built(model: onnx.ModelProto, spec: Any, target: str = "SM89") -> AheadReport:
@@ -169,3 +185,37 @@ def test_the_sum_of_a_residual_block_is_part_of_its_last_convolution(
     report = build(precision=precision)
     (kernel,) = of_node(report, "stage4.0.branches.1.0.add1")
     assert "stage4.0.branches.1.0.conv2" in kernel.sources
+
+
+TYPED = [("int8", "Int8"), ("fp8", "FP8")]
+WIDENED = {
+    f"(foreignNode) Converting conv {part} scales to fp32." for part in ("activation", "weight")
+}
+"""Scales are halves in the file, since opset 19 wants them of the type around the pair."""
+
+
+@pytest.mark.parametrize("target", ["SM89", "SM120"])
+@pytest.mark.parametrize(("kind", "dtype"), TYPED)
+def test_8_bit_between_halves(
+    build: Any, quantization: Quantization, small: ModuleType, kind: str, dtype: str, target: str
+) -> None:
+    """Convolutions compute in 8 bit, what is left of the network in halves, the rest in float."""
+    report = build(target, precision=kind, float_precision="fp16")
+    assert set(report.warnings) == WIDENED
+    spec = small.small_spec(precision=kind, float_precision="fp16")
+    types = of_convolutions(report)
+    assert {types[name] for name in fitting(quantization, spec, small).convolutions} == {dtype}
+    assert (types["conv1"], types["final_layer"]) == ("Half", "Float")
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_a_sum_reads_8_bit(build: Any, kind: str) -> None:
+    """The identity of a block need not exist in float."""
+    report = build(precision=kind, float_precision="fp16")
+    (kernel,) = of_node(report, "stage4.0.branches.1.0.add1")
+    assert {"Int8", "FP8"} & {tensor.dtype for tensor in kernel.inputs}
+
+
+def test_fp8_needs_its_gpu(build: Any) -> None:
+    with pytest.raises(EnvironmentFault, match="built no plan"):
+        build("SM80", precision="fp8", float_precision="fp16")
