@@ -4,9 +4,10 @@ import ctypes
 import functools
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -116,3 +117,14 @@ def small_onnx(small: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     """The engine file of ``small_checkpoint`` for 96x64 crops, with flip-test."""
     path: Path = small.write_small_onnx(tmp_path_factory.mktemp("small") / "small.onnx")
     return path
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    """A ``tests.browser.Browser`` with an empty profile."""
+    from tests.browser import CHROMEDRIVER, CHROMIUM, MISSING, browsing
+
+    if CHROMIUM is None or CHROMEDRIVER is None:
+        pytest.skip(MISSING)
+    with browsing(tmp_path / "profile") as opened:
+        yield opened

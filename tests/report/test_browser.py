@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import subprocess
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"
-)
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+from tests.browser import CHROMIUM, FLAGS, MISSING, Browser
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 CARD = re.compile(
     r'<article class="card" data-engine="(.*?)" data-subset="(.*?)" data-size="(.*?)"'
     r' data-kinds="(.*?)" data-oks="(.*?)">'
@@ -97,77 +91,27 @@ def test_it_can_be_seen(page: Path, tmp_path: Path) -> None:
     assert dark > 0.01  # the pictures of the cards are dark, the page is not
 
 
-class Driver:
-    """A browser that is steered over the WebDriver protocol."""
-
-    def __init__(self, address: str, profile: Path) -> None:
-        self._address = address
-        arguments = [*FLAGS, "--window-size=1200,900", f"--user-data-dir={profile}"]
-        chosen = {"goog:chromeOptions": {"binary": CHROMIUM, "args": arguments}}
-        session = self._post("/session", {"capabilities": {"alwaysMatch": chosen}})
-        self._session = f"/session/{session['sessionId']}"
-
-    def _post(self, path: str, content: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            self._address + path, json.dumps(content).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, page: Path) -> None:
-        self._post(f"{self._session}/url", {"url": page.as_uri()})
-
-    def run(self, script: str) -> Any:
-        return self._post(f"{self._session}/execute/sync", {"script": script, "args": []})
-
-    def click(self, selector: str) -> None:
-        found = self._post(f"{self._session}/element", {"using": "css selector", "value": selector})
-        (element,) = found.values()
-        self._post(f"{self._session}/element/{element}/click", {})
-
-    def close(self) -> None:
-        request = urllib.request.Request(self._address + self._session, method="DELETE")
-        urllib.request.urlopen(request, timeout=60).close()
-
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[Driver]:
-    program = shutil.which("chromedriver")
-    if program is None:
-        pytest.skip("chromedriver is not installed (apt-get install chromium-driver)")
-    with subprocess.Popen([program, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        port = next(m.group(1) for line in lines if (m := re.search(r"on port (\d+)\.", line)))
-        try:
-            browser = Driver(f"http://127.0.0.1:{port}", tmp_path / "profile")
-            yield browser
-            browser.close()
-        finally:
-            process.terminate()
-
-
-def test_clicks(page: Path, driver: Driver) -> None:
+def test_clicks(page: Path, browser: Browser) -> None:
     count = "return document.querySelectorAll('.card').length"
-    driver.open(page)
-    assert driver.run(count) == 9
-    driver.click('select[name="subset"] option[value="first"]')
-    assert driver.run(count) == 6
-    driver.click('select[name="kind"] option[value="inversion"]')
-    inverted = driver.run(count)
+    browser.open(page.as_uri())
+    assert browser.run(count) == 9
+    browser.click('select[name="subset"] option[value="first"]')
+    assert browser.run(count) == 6
+    browser.click('select[name="kind"] option[value="inversion"]')
+    inverted = browser.run(count)
     assert 0 < inverted < 6
-    asked = driver.run("return location.hash")
+    asked = browser.run("return location.hash")
     assert asked == "#engine=a.onnx&subset=first&kind=inversion"
-    driver.click('select[name="engine"] option[value=""]')
-    driver.click('select[name="subset"] option[value=""]')
-    driver.click('select[name="kind"] option[value=""]')
-    assert driver.run(count) == 24
-    driver.click("#more")
-    assert driver.run(count) == 30
-    assert driver.run("return document.getElementById('more').hidden") is True
+    browser.click('select[name="engine"] option[value=""]')
+    browser.click('select[name="subset"] option[value=""]')
+    browser.click('select[name="kind"] option[value=""]')
+    assert browser.run(count) == 24
+    browser.click("#more")
+    assert browser.run(count) == 30
+    assert browser.run("return document.getElementById('more').hidden") is True
     small = "return document.querySelector('.card svg').getBoundingClientRect().width"
-    before = driver.run(small)
-    driver.click(".card")
-    assert driver.run(small) > 1.5 * before
-    driver.click('nav a[href="#errors"]')
-    assert driver.run(count) == 30
+    before = browser.run(small)
+    browser.click(".card")
+    assert browser.run(small) > 1.5 * before
+    browser.click('nav a[href="#errors"]')
+    assert browser.run(count) == 30

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.browser import Browser
+
 pytest.importorskip("starlette", reason="needs Starlette (pip install 'hrnet-deploy[view]')")
 pytest.importorskip("uvicorn", reason="needs uvicorn (pip install 'hrnet-deploy[view]')")
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-CHROMEDRIVER = shutil.which("chromedriver")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
-WAIT_S = 20.0
 
 
 def started(*words: str) -> tuple[subprocess.Popen[str], str]:
@@ -82,76 +76,6 @@ def test_a_port_that_is_taken(page: str, tiny_onnx: Path) -> None:
     )
 
 
-class Browser:
-    """A browser that is steered over the WebDriver protocol."""
-
-    def __init__(self, address: str, profile: Path) -> None:
-        self._address = address
-        arguments = [*FLAGS, "--window-size=1300,900", f"--user-data-dir={profile}"]
-        chosen = {
-            "goog:chromeOptions": {"binary": CHROMIUM, "args": arguments},
-            "goog:loggingPrefs": {"browser": "ALL"},
-        }
-        session = self._post("/session", {"capabilities": {"alwaysMatch": chosen}})
-        self._session = f"/session/{session['sessionId']}"
-
-    def _post(self, path: str, content: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            self._address + path, json.dumps(content).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def post(self, path: str, content: dict[str, Any]) -> Any:
-        return self._post(self._session + path, content)
-
-    def run(self, script: str, *words: Any) -> Any:
-        return self.post("/execute/sync", {"script": script, "args": list(words)})
-
-    def until(self, condition: str) -> None:
-        end = time.monotonic() + WAIT_S
-        while not self.run(f"return {condition}"):
-            text = self.run("return document.body.innerText")
-            assert time.monotonic() < end, f"{condition} never came true: {text}"
-            time.sleep(0.05)
-
-    def choose(self, name: str, value: str) -> None:
-        script = (
-            "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
-            "e.dispatchEvent(new Event('change'))"
-        )
-        self.run(script, name, value)
-
-    def click(self, selector: str) -> None:
-        found = self.post("/element", {"using": "css selector", "value": selector})
-        (element,) = found.values()
-        self.post(f"/element/{element}/click", {})
-
-    def upload(self, file: Path) -> None:
-        found = self.post("/element", {"using": "css selector", "value": "#open"})
-        (element,) = found.values()
-        self.post(f"/element/{element}/value", {"text": str(file)})
-
-    def drag(self, *points: tuple[float, float]) -> None:
-        """Press at the first point (picture pixels), move over the others, release."""
-        places = [self.run(_TO_SCREEN, *point) for point in points]
-        moves = [
-            {"type": "pointerMove", "duration": 20, "x": int(x), "y": int(y)} for x, y in places
-        ]
-        actions = [moves[0], {"type": "pointerDown", "button": 0}, *moves[1:]]
-        actions.append({"type": "pointerUp", "button": 0})
-        mouse = {"type": "pointer", "id": "mouse", "actions": actions}
-        self.post("/actions", {"actions": [mouse]})
-
-    def complaints(self) -> list[Any]:
-        logged = self.post("/se/log", {"type": "browser"})
-        return [entry for entry in logged if entry["level"] == "SEVERE"]
-
-    def close(self) -> None:
-        request = urllib.request.Request(self._address + self._session, method="DELETE")
-        urllib.request.urlopen(request, timeout=60).close()
-
-
 _TO_SCREEN = (
     "const m = document.getElementById('canvas').getScreenCTM();"
     "const p = new DOMPoint(arguments[0], arguments[1]).matrixTransform(m); return [p.x, p.y]"
@@ -171,20 +95,9 @@ canvas.toBlob((blob) => {
 """
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        pytest.skip("no chromium with chromedriver (apt-get install chromium chromium-driver)")
-    with subprocess.Popen([CHROMEDRIVER, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        port = next(m.group(1) for line in lines if (m := re.search(r"on port (\d+)\.", line)))
-        try:
-            opened = Browser(f"http://127.0.0.1:{port}", tmp_path / "profile")
-            yield opened
-            opened.close()
-        finally:
-            process.terminate()
+def drag(browser: Browser, *points: tuple[float, float]) -> None:
+    """A drag over points in pixels of the picture."""
+    browser.drag(*(browser.run(_TO_SCREEN, *point) for point in points))
 
 
 BOXES = "JSON.stringify(state.boxes.map((box) => box.map(Math.round)))"
@@ -203,13 +116,13 @@ def test_a_session(page: str, browser: Browser, tmp_path: Path) -> None:
         cv2.circle(image, centre, 12, colour, -1)
     cv2.circle(image, (120, 200), 12, (0, 0, 255), -1)
     assert cv2.imwrite(str(tmp_path / "dots.png"), image)
-    browser.post("/url", {"url": page})
+    browser.open(page)
     browser.until("document.querySelectorAll('#engine option').length === 2")
-    browser.upload(tmp_path / "dots.png")
+    browser.type("#open", str(tmp_path / "dots.png"))
     browser.until("!document.getElementById('canvas').hasAttribute('hidden')")
     assert "dots.png, 400 x 300" in browser.run("return document.body.innerText")
 
-    browser.drag((80, 60), (120, 150), (180, 240))
+    drag(browser, (80, 60), (120, 150), (180, 240))
     browser.until(f"{JOINTS} === 3")
     assert near(browser, [[80, 60, 180, 240]])
     points = browser.run(
@@ -220,10 +133,10 @@ def test_a_session(page: str, browser: Browser, tmp_path: Path) -> None:
     rows = "document.querySelectorAll('#keypoints tbody tr').length"
     assert browser.run(f"return {rows}") == 3
 
-    browser.drag((130, 170), (140, 180), (150, 190))  # moves it
+    drag(browser, (130, 170), (140, 180), (150, 190))  # moves it
     browser.until("!state.asking")
     assert near(browser, [[100, 80, 200, 260]])
-    browser.drag((200, 260), (210, 262), (220, 270))  # its corner
+    drag(browser, (200, 260), (210, 262), (220, 270))  # its corner
     browser.until("!state.asking")
     assert near(browser, [[100, 80, 220, 270]])
     browser.click("#whole")
@@ -251,7 +164,7 @@ def test_a_session(page: str, browser: Browser, tmp_path: Path) -> None:
 
     (tmp_path / "broken.png").write_bytes((tmp_path / "dots.png").read_bytes()[:-40])
     assert browser.complaints() == []
-    browser.upload(tmp_path / "broken.png")
+    browser.type("#open", str(tmp_path / "broken.png"))
     browser.until("!document.getElementById('message').hidden")
     assert "broken.png: " in browser.run("return document.getElementById('message').innerText")
     assert browser.run("return state.boxes.length") == 1  # what was there is untouched
