@@ -186,8 +186,6 @@ class IExecutionContext(_Strict):
         return [name for name in self._engine._inputs if name not in self._shapes]
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        from cuda.bindings import driver
-
         missing = set(self._engine._tensors) - set(self._addresses)
         if FAULT == "enqueue" or missing or not self._has_memory:
             _say(self._engine._logger, "ERROR", f"enqueueV3: not ready ({FAULT}, {missing})")
@@ -195,9 +193,10 @@ class IExecutionContext(_Strict):
         shapes, addresses = dict(self._shapes), dict(self._addresses)
         call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: self._run(shapes, addresses))
         self._keep.append(call)
-        pointer = ctypes.cast(call, ctypes.c_void_p).value
-        (status,) = driver.cuLaunchHostFunc(stream_handle, driver.CUhostFn(pointer), 0)
-        return int(status) == 0
+        # Not through cuda.bindings, which frees its wrapper of the call after the first run of a
+        # graph (13.4).
+        launch = ctypes.CDLL("libcuda.so.1").cuLaunchHostFunc
+        return bool(launch(ctypes.c_void_p(stream_handle), call, None) == 0)
 
     def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         session = self._engine._session
