@@ -91,6 +91,11 @@ class ModelSpec:
         return self.precision == "fp8" or (self.is_quantized and self.float_precision == "fp16")
 
     @property
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The graph's inputs by name; a free batch is None."""
+        return {INPUT_NAME: (self.static_batch, *self.input_size_hw, 3)}
+
+    @property
     def joints(self) -> int:
         """The number of keypoints K."""
         return len(self.keypoint_names)

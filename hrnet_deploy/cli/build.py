@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from hrnet_deploy.cli.options import (
     print_table,
     say,
 )
+from hrnet_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from hrnet_deploy.export.plan import PlanReport
+    from hrnet_deploy.export.plan import PlanReport, PlanRequest
 
+BATCH_FLAGS = ("min_batch", "opt_batch", "max_batch")
 BATCH = click.IntRange(1, MAX_BATCH)
 
 
@@ -45,6 +48,8 @@ BATCH = click.IntRange(1, MAX_BATCH)
     default=None,
     help="Make a plan for every TensorRT of this major version. Default: no.",
 )
+@click.option("--detector", is_flag=True, help="ONNX is a person detector, for predict --detector.")
+@click.option("--detector-config", type=FILE, help="What the detector expects and gives (.toml).")
 @click.option("--device", default="cuda:0", show_default=True, help="The GPU to build on.")
 @click.option("--timing-cache", type=FILE, help="Default: a file beside the plan.")
 @click.option("--no-timing-cache", is_flag=True, help="Time every kernel anew, keep nothing.")
@@ -56,6 +61,8 @@ def command(
     onnx: Path,
     output: Path | None,
     profile: str | None,
+    detector: bool,
+    detector_config: Path | None,
     device: str,
     timing_cache: Path | None,
     no_timing_cache: bool,
@@ -65,7 +72,7 @@ def command(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Build a TensorRT plan of ONNX, a file that hrnet-deploy export wrote.
+    """Build a TensorRT plan of ONNX, a file that hrnet-deploy export wrote, or of a detector.
 
     Precision is that of the file: give the .fp16.onnx one for a half-precision plan. The plan is
     compared with the file at its smallest, best and largest batch, and written only if the poses
@@ -87,12 +94,36 @@ def command(
         use_timing_cache=not no_timing_cache,
         layers=layers,
     )
+    if detector_config is not None and not detector:
+        raise InputError("--detector-config", "needs --detector", "Say that it is a detector")
+    if detector:
+        asked = profile is not None or any(flags[name] is not None for name in BATCH_FLAGS)
+        _build_detector(request, detector_config, as_json=as_json, own_batch=asked)
+        return
     report = make_plan(request, say=say)
     if as_json:
         print_json({"plan": str(report.path), "manifest": report.manifest.to_dict()})
         return
     _print_report(report)
     say(f"next: hrnet-deploy eval --engine {report.path} --annotations FILE --images DIR")
+
+
+def _build_detector(
+    request: PlanRequest, config: Path | None, *, as_json: bool, own_batch: bool
+) -> None:
+    from hrnet_deploy.predict.detector.build import detector_settings, make_detector_plan
+
+    settings = detector_settings(request.settings, asked=own_batch)
+    request = dataclasses.replace(request, settings=settings)
+    manifest = make_detector_plan(request, config, say=say)
+    if as_json:
+        print_json({"plan": str(request.output), "manifest": manifest.to_dict()})
+        return
+    for batch, figures in manifest.parity.items():
+        differs = f"scores by {figures['scores']:.2g}, edges by {figures['edges_px']:.2g} px"
+        click.echo(f"batch {batch}: differs from {request.onnx.name} in {differs}")
+    click.echo(f"{request.output}: {manifest.built_for()}, {manifest.precision}")
+    say(f"next: hrnet-deploy predict SOURCE --engine ENGINE --detector {request.output}")
 
 
 def _print_report(report: PlanReport) -> None:

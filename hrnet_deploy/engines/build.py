@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.cuda.probe import Gpu
 from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.errors import DeployError, InputError, InterruptedRun, Subject
-from hrnet_deploy.spec import INPUT_NAME, ModelSpec
 
 OPSETS = {8: (9, 17), 10: (9, 24), 11: (9, 25)}
 """Opsets that the parsers read, by major version (onnx-tensorrt, ``docs/operators.md``)."""
@@ -29,6 +28,20 @@ _UNTYPED_LAYERS = ("ASSERTION", "CAST", "CONSTANT", "CONDITION", "SHAPE")
 """Layers that compute nothing in floating point, or whose type is their purpose."""
 
 Progress = Callable[[str], None]
+
+
+class Buildable(Protocol):
+    """What the builder must know of a network that it does not read from the file.
+
+    ``precision`` is what the file is typed in; of ``input_shapes`` only the batch may be free
+    (None).
+    """
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def input_shapes(self) -> Mapping[str, tuple[int | None, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -51,9 +64,9 @@ def check_opset(opset: int, version: str, *, subject: Subject) -> None:
         raise InputError(subject, problem, fix)
 
 
-def check_fp8(spec: ModelSpec, gpu: Gpu, *, subject: Subject) -> None:
+def check_fp8(network: Buildable, gpu: Gpu, *, subject: Subject) -> None:
     """Refuse an fp8 file for a GPU that does not compute in FP8."""
-    if spec.precision == "fp8" and gpu.compute_capability < FP8_CAPABILITY:
+    if network.precision == "fp8" and gpu.compute_capability < FP8_CAPABILITY:
         major, minor = gpu.compute_capability
         problem = f"is fp8, the {gpu.name} has compute capability {major}.{minor}, 8.9 is needed"
         raise InputError(subject, problem, "Give an int8 or fp16 file")
@@ -62,14 +75,14 @@ def check_fp8(spec: ModelSpec, gpu: Gpu, *, subject: Subject) -> None:
 def build_plan(
     tensorrt: TensorRT,
     onnx: bytes,
-    spec: ModelSpec,
+    network: Buildable,
     settings: BuildSettings,
     *,
     subject: str,
     timing_cache: bytes = b"",
     progress: Progress | None = None,
 ) -> BuiltPlan:
-    """Build a plan for ``onnx``, whose spec is ``spec``; ``subject`` is named in errors.
+    """Build a plan for ``onnx``, which is ``network``; ``subject`` is named in errors.
 
     The types are those of the file. ``progress`` gets a line at the start of each phase (from 10
     on). Ctrl-C raises InterruptedRun. Raises InputError where the parser refuses the file and
@@ -79,7 +92,7 @@ def build_plan(
 
     def work() -> BuiltPlan:
         with tensorrt.current():
-            build = _Build(tensorrt, spec, settings, subject)
+            build = _Build(tensorrt, network, settings, subject)
             return build.run(onnx, timing_cache, cancelled, progress)
 
     stoppable = hasattr(tensorrt.module, "IProgressMonitor")
@@ -90,11 +103,11 @@ class _Build:
     """The objects of one build, in the order in which TensorRT wants them."""
 
     def __init__(
-        self, tensorrt: TensorRT, spec: ModelSpec, settings: BuildSettings, subject: str
+        self, tensorrt: TensorRT, network: Buildable, settings: BuildSettings, subject: str
     ) -> None:
         self._tensorrt = tensorrt
         self._trt = tensorrt.module
-        self._spec = spec
+        self._network = network
         self._settings = settings
         self._subject = subject
         self._strongly_typed = hasattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
@@ -167,9 +180,9 @@ class _Build:
     def _keep_types(self, network: Any, config: Any) -> None:
         """TensorRT 8.6: every layer keeps the type that it has in the file."""
         trt = self._trt
-        if self._spec.precision == "int8":  # what is 8 bit, the Q/DQ pairs say
+        if self._network.precision == "int8":  # what is 8 bit, the Q/DQ pairs say
             config.set_flag(trt.BuilderFlag.INT8)
-        if self._spec.precision != "fp16":
+        if self._network.precision != "fp16":
             return
         config.set_flag(trt.BuilderFlag.FP16)
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
@@ -189,14 +202,17 @@ class _Build:
                 layer.set_output_type(index, kind)
 
     def _add_profile(self, builder: Any, config: Any) -> None:
-        if self._spec.static_batch is not None:
+        free = {n: shape for n, shape in self._network.input_shapes.items() if None in shape}
+        if not free:
             return
         profile = self._settings.profile
-        shapes = [
-            (n, *self._spec.input_size_hw, 3) for n in (profile.min, profile.opt, profile.max)
-        ]
         dimensions = builder.create_optimization_profile()
-        dimensions.set_shape(INPUT_NAME, *shapes)
+        for name, shape in free.items():
+            shapes = (
+                tuple(batch if side is None else side for side in shape)
+                for batch in (profile.min, profile.opt, profile.max)
+            )
+            dimensions.set_shape(name, *shapes)
         if config.add_optimization_profile(dimensions) < 0:
             raise self._failed("TensorRT refused the batch profile")
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject, command_line
 from hrnet_deploy.files import check_input_file, read_json, sha256_bytes, write_json
@@ -54,15 +54,14 @@ class Machine:
     tensorrt: str
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """Everything about a plan. ``onnx_name`` is the file name of its source, for the rebuild line.
+@dataclass(frozen=True, kw_only=True)
+class PlanFacts:
+    """What any plan says of itself. ``onnx_name`` is the file name of its source.
 
     ``gpu_name`` and ``compute_capability`` are those of the GPU it was built on; ``parity`` holds
     the figures measured at each batch of the profile; ``settings`` what the builder was told.
     """
 
-    spec: ModelSpec
     plan_sha256: str
     onnx_sha256: str
     onnx_name: str
@@ -80,34 +79,34 @@ class Manifest:
     hrnet_deploy: str = ""
     schema: int = SCHEMA_VERSION
 
+    BUILD_FLAGS: ClassVar[tuple[str, ...]] = ()
+    """What ``build`` has to be told to make such a plan."""
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``from_dict`` takes them back."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, value: object, *, source: Subject) -> Manifest:
-        """Build a manifest from parsed JSON; every fault names its field (InputError)."""
+    def checked_fields(cls, value: object, source: Subject) -> dict[str, Any]:
+        """The fields of parsed JSON; every fault names its field (InputError)."""
         if not isinstance(value, dict):
-            raise _invalid(source, "is not a JSON object")
+            raise invalid(source, "is not a JSON object")
         if value.get("schema") != SCHEMA_VERSION:
             problem = f"has schema {value.get('schema')!r}, this version reads {SCHEMA_VERSION}"
-            raise _invalid(source, problem)
+            raise invalid(source, problem)
         known = {f.name: f for f in dataclasses.fields(cls)}
         if unknown := sorted(set(value) - set(known)):
-            raise _invalid(source, f"has an unknown field '{unknown[0]}'")
+            raise invalid(source, f"has an unknown field '{unknown[0]}'")
         if missing := sorted(set(known) - set(value)):
-            raise _invalid(source, f"lacks the field '{missing[0]}'")
+            raise invalid(source, f"lacks the field '{missing[0]}'")
         for name, valid in _RULES.items():
             if not valid(value[name]):
-                raise _invalid(source, f"has {name} {value[name]!r}")
+                raise invalid(source, f"has {name} {value[name]!r}")
         fields = dict(value)
-        fields["spec"] = ModelSpec.from_dict(value["spec"], source=source)
         fields["compute_capability"] = tuple(value["compute_capability"])
         fields["profile"] = BatchProfile(**value["profile"])
         fields["profile"].check(source)
-        if fields["precision"] != fields["spec"].precision:
-            raise _invalid(source, f"has precision {value['precision']!r} unlike its spec")
-        return cls(**fields)
+        return fields
 
     def built_for(self) -> str:
         """GPU and TensorRT in words."""
@@ -115,7 +114,26 @@ class Manifest:
 
     def rebuild_command(self, plan: Subject) -> str:
         """The command that makes this plan anew on the machine at hand."""
-        return command_line("build", self.onnx_name, "-o", Path(plan).name, "--force")
+        words = (*self.BUILD_FLAGS, self.onnx_name, "-o", Path(plan).name, "--force")
+        return command_line("build", *words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(PlanFacts):
+    """Everything about the plan of a pose engine."""
+
+    spec: ModelSpec
+
+    @classmethod
+    def from_dict(cls, value: object, *, source: Subject) -> Manifest:
+        """Build a manifest from parsed JSON; every fault names its field (InputError)."""
+        if isinstance(value, dict) and "detector" in value:
+            raise InputError(source, "is that of a person detector", "Give it to --detector")
+        fields = cls.checked_fields(value, source)
+        fields["spec"] = ModelSpec.from_dict(fields["spec"], source=source)
+        if fields["precision"] != fields["spec"].precision:
+            raise invalid(source, f"has precision {fields['precision']!r} unlike its spec")
+        return cls(**fields)
 
 
 def _is_text(value: object) -> bool:
@@ -167,13 +185,18 @@ def manifest_path(plan: Subject) -> Path:
     return plan.with_name(plan.name + SUFFIX)
 
 
-def write_manifest(plan: Subject, manifest: Manifest) -> None:
+def write_manifest(plan: Subject, manifest: PlanFacts) -> None:
     """Write the manifest beside ``plan``, atomically."""
     write_json(manifest_path(plan), manifest.to_dict())
 
 
 def read_manifest(plan: Subject) -> Manifest:
     """The manifest beside ``plan``; InputError where it is missing or not whole."""
+    return Manifest.from_dict(manifest_json(plan), source=manifest_path(plan))
+
+
+def manifest_json(plan: Subject) -> Any:
+    """What the file beside ``plan`` holds; InputError where there is none."""
     path = manifest_path(plan)
     if not path.exists():
         raise InputError(
@@ -182,10 +205,10 @@ def read_manifest(plan: Subject) -> Manifest:
             f"Copy {path.name} beside it, or build it again: "
             + command_line("build", "MODEL.onnx", "-o", Path(plan).name, "--force"),
         )
-    return Manifest.from_dict(read_json(path, what="manifest"), source=path)
+    return read_json(path, what="manifest")
 
 
-def check_machine(plan: Subject, manifest: Manifest, machine: Machine) -> None:
+def check_machine(plan: Subject, manifest: PlanFacts, machine: Machine) -> None:
     """Refuse a plan that was built for another GPU or another TensorRT (EnvironmentFault)."""
     if _gpu_fits(manifest, machine) and _tensorrt_fits(manifest, machine):
         return
@@ -198,7 +221,7 @@ def check_machine(plan: Subject, manifest: Manifest, machine: Machine) -> None:
     )
 
 
-def read_checked_plan(plan: Subject, manifest: Manifest) -> bytes:
+def read_checked_plan(plan: Subject, manifest: PlanFacts) -> bytes:
     """The plan's bytes, if their hash is the manifest's; a damaged plan is never returned."""
     content = check_input_file(plan, what="plan").read_bytes()
     if sha256_bytes(content) != manifest.plan_sha256:
@@ -211,14 +234,14 @@ def read_checked_plan(plan: Subject, manifest: Manifest) -> bytes:
     return content
 
 
-def _gpu_fits(manifest: Manifest, machine: Machine) -> bool:
+def _gpu_fits(manifest: PlanFacts, machine: Machine) -> bool:
     """The same compute capability, or what the plan's compatibility level promises."""
     if manifest.hardware_compatibility == "ampere_plus":
         return machine.compute_capability >= AMPERE
     return machine.compute_capability == manifest.compute_capability
 
 
-def _tensorrt_fits(manifest: Manifest, machine: Machine) -> bool:
+def _tensorrt_fits(manifest: PlanFacts, machine: Machine) -> bool:
     """The same version; a version-compatible plan runs on every one of its major version."""
     if manifest.version_compatible:
         return machine.tensorrt.split(".")[0] == manifest.tensorrt.split(".")[0]
@@ -229,5 +252,6 @@ def _dotted(capability: tuple[int, int]) -> str:
     return f"{capability[0]}.{capability[1]}"
 
 
-def _invalid(source: Subject, problem: str) -> InputError:
+def invalid(source: Subject, problem: str) -> InputError:
+    """The error of a manifest that is not whole."""
     return InputError(source, f"the manifest {problem}", "Build the plan again")

@@ -16,37 +16,30 @@ Tensor = tuple[str, str, tuple[int, ...]]
 _AGAIN = "Build the plan again"
 
 
-class Plan:
-    """A deserialised plan: the engine, with the runtime that it needs to live."""
+class LoadedPlan:
+    """A deserialised plan of whatever kind: the engine, with the runtime that it needs to live."""
 
-    def __init__(self, tensorrt: TensorRT, content: bytes, path: Path, spec: ModelSpec) -> None:
+    def __init__(self, tensorrt: TensorRT, content: bytes, path: Path) -> None:
         trt = tensorrt.module
         self._trt = trt
         self._runtime = trt.Runtime(tensorrt.log)
-        self._engine = self._runtime.deserialize_cuda_engine(content)
-        if self._engine is None:
+        self.engine = self._runtime.deserialize_cuda_engine(content)
+        if self.engine is None:
             raise tensorrt.fault(str(path), "TensorRT cannot load it", _AGAIN)
-        check_tensors(trt, self._engine, spec, path)
-        fixed = int(self._engine.get_tensor_shape(INPUT_NAME)[0])
-        if fixed > 0:
-            self.min_batch = self.max_batch = fixed
-        else:
-            smallest, _, largest = self._engine.get_tensor_profile_shape(INPUT_NAME, 0)
-            self.min_batch, self.max_batch = int(smallest[0]), int(largest[0])
 
     @property
     def scratch_bytes(self) -> int:
         """Device memory that one running context needs."""
-        if hasattr(self._engine, "device_memory_size_v2"):
-            return int(self._engine.device_memory_size_v2)
-        return int(self._engine.device_memory_size)
+        if hasattr(self.engine, "device_memory_size_v2"):
+            return int(self.engine.device_memory_size_v2)
+        return int(self.engine.device_memory_size)
 
     def new_context(self) -> Any:
         """An execution context without memory of its own."""
         if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            return self._engine.create_execution_context(strategy)
-        return self._engine.create_execution_context_without_device_memory()
+            return self.engine.create_execution_context(strategy)
+        return self.engine.create_execution_context_without_device_memory()
 
     def lend_memory(self, context: Any, address: int) -> None:
         """Give ``context`` the ``scratch_bytes`` of device memory at ``address`` to work in."""
@@ -57,9 +50,23 @@ class Plan:
 
     def layer_report(self) -> str:
         """The inspector's JSON about every layer."""
-        inspector = self._engine.create_engine_inspector()
+        inspector = self.engine.create_engine_inspector()
         report: str = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
         return report
+
+
+class Plan(LoadedPlan):
+    """The plan of a pose engine, whose tensors are those of its spec."""
+
+    def __init__(self, tensorrt: TensorRT, content: bytes, path: Path, spec: ModelSpec) -> None:
+        super().__init__(tensorrt, content, path)
+        check_tensors(self._trt, self.engine, spec, path)
+        fixed = int(self.engine.get_tensor_shape(INPUT_NAME)[0])
+        if fixed > 0:
+            self.min_batch = self.max_batch = fixed
+        else:
+            smallest, _, largest = self.engine.get_tensor_profile_shape(INPUT_NAME, 0)
+            self.min_batch, self.max_batch = int(smallest[0]), int(largest[0])
 
 
 def check_tensors(trt: Any, engine: Any, spec: ModelSpec, path: Path) -> None:

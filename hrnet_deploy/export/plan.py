@@ -15,22 +15,18 @@ from numpy.typing import NDArray
 
 from hrnet_deploy import __version__
 from hrnet_deploy.engines import EngineOutput, load_engine
-from hrnet_deploy.engines.build import BuiltPlan, build_plan, check_fp8, check_opset
+from hrnet_deploy.engines.build import BuiltPlan, check_fp8
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.cuda.probe import probe
 from hrnet_deploy.engines.manifest import BatchProfile, Manifest, write_manifest
 from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
 from hrnet_deploy.engines.tensorrt import TensorRTEngine, open_plan
-from hrnet_deploy.engines.timing_cache import (
-    read_timing_cache,
-    timing_cache_path,
-    write_timing_cache,
-)
+from hrnet_deploy.engines.timing_cache import timing_cache_path
 from hrnet_deploy.engines.trt_module import TensorRT, load_tensorrt
 from hrnet_deploy.errors import EnvironmentFault, GateError, InputError
+from hrnet_deploy.export.building import build_logged
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.parity import ParityReport, compare, run_all
-from hrnet_deploy.export.trt_support import trt_problems
 from hrnet_deploy.files import (
     check_input_file,
     check_output_file,
@@ -118,16 +114,13 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     content, spec, opset = _read_source(request)
     settings = fitted(request.settings, spec)
     tensorrt = load_tensorrt(request.device, subject=f"building {request.output.name}")
-    check_opset(opset, tensorrt.version, subject=request.onnx)
     check_fp8(spec, tensorrt.gpu, subject=request.onnx)
-    _say_doubts(content, tensorrt.major, say)
-    log = _Log(request.output)
-    say(f"building {request.output} for {tensorrt.gpu.name} with TensorRT {tensorrt.version}")
-    try:
-        with tensorrt.heard_by(log.add):
-            built = _build(request, tensorrt, content, spec, settings, say)
-    except EnvironmentFault as fault:
-        raise log.kept(fault) from fault
+    cache = None
+    if request.use_timing_cache:
+        folder = request.output.parent
+        cache = request.timing_cache or timing_cache_path(folder, tensorrt.gpu, tensorrt.version)
+    onnx = (request.onnx, content, opset)
+    built = build_logged(tensorrt, onnx, request.output, spec, settings, cache=cache, say=say)
     manifest = _manifest(request, tensorrt, built, content, spec, settings)
     say(
         f"proving {request.output} at the batches {', '.join(map(str, _batches(manifest.profile)))}"
@@ -141,20 +134,6 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     write_bytes(request.output, built.content)
     write_manifest(request.output, manifest)
     return PlanReport(request.output, manifest, reports)
-
-
-def _say_doubts(content: bytes, major: int, say: Say) -> None:
-    """Where onnx is installed, name what is not known to be parsed; the parser has the last word.
-
-    Our own graphs are beyond doubt (tests); a network that was taken over may hold anything.
-    """
-    if importlib.util.find_spec("onnx") is None:
-        return
-    import onnx
-
-    problem = next(trt_problems(onnx.load_from_string(content), major), None)
-    if problem is not None:
-        say(f"warning: TensorRT {major} is not known to take {problem}")
 
 
 def fitted(settings: BuildSettings, spec: ModelSpec) -> BuildSettings:
@@ -186,37 +165,6 @@ def _read_source(request: PlanRequest) -> tuple[bytes, ModelSpec, int]:
     content = path.read_bytes()
     file = read_onnx_file(content, path)
     return content, spec_of(file, path), file.opset
-
-
-def _build(
-    request: PlanRequest,
-    tensorrt: TensorRT,
-    content: bytes,
-    spec: ModelSpec,
-    settings: BuildSettings,
-    say: Say,
-) -> BuiltPlan:
-    """Build with the timing cache, and keep what was learnt."""
-    cache_path = request.timing_cache or timing_cache_path(
-        request.output.parent, tensorrt.gpu, tensorrt.version
-    )
-    cache = b""
-    if request.use_timing_cache:
-        cache, warning = read_timing_cache(cache_path)
-        if warning is not None:
-            say(f"warning: {warning}")
-    built = build_plan(
-        tensorrt,
-        content,
-        spec,
-        settings,
-        subject=str(request.onnx),
-        timing_cache=cache,
-        progress=say,
-    )
-    if request.use_timing_cache:
-        write_timing_cache(cache_path, built.timing_cache)
-    return built
 
 
 def _manifest(
@@ -291,25 +239,3 @@ def _judge(request: PlanRequest, built: BuiltPlan, reports: dict[int, ParityRepo
 def _figures(reports: dict[int, ParityReport]) -> dict[str, Any]:
     """The parity of each batch, by its number as text."""
     return {str(batch): dataclasses.asdict(report) for batch, report in reports.items()}
-
-
-class _Log:
-    """Every line of TensorRT, written to a file only where the build fails."""
-
-    def __init__(self, output: Path) -> None:
-        self._lines: list[str] = []
-        self._path = output.with_name(f"{output.name}.log")
-
-    def add(self, severity: str, message: str) -> None:
-        """Take in a message."""
-        if severity != "VERBOSE":
-            self._lines.append(f"[{severity}] {' '.join(message.split())}")
-
-    def kept(self, fault: EnvironmentFault) -> EnvironmentFault:
-        """``fault`` with the path of the log."""
-        if not self._lines:
-            return fault
-        write_bytes(self._path, "".join(f"{line}\n" for line in self._lines).encode())
-        return EnvironmentFault(
-            fault.subject, fault.problem, f"{fault.fix}; the whole log is in {self._path}"
-        )

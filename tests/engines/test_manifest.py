@@ -138,9 +138,18 @@ def test_no_damaged_field_escapes_our_errors(data: st.DataObject) -> None:
     from tests.tiny import tiny_spec
 
     whole = Manifest(
-        tiny_spec(), "0" * 64, "1" * 64, "a.onnx", "8.6.1", "12.0", "T4", (7, 5), "fp32", False,
-        BatchProfile(1, 2, 4),
-    )  # fmt: skip
+        spec=tiny_spec(),
+        plan_sha256="0" * 64,
+        onnx_sha256="1" * 64,
+        onnx_name="a.onnx",
+        tensorrt="8.6.1",
+        cuda="12.0",
+        gpu_name="T4",
+        compute_capability=(7, 5),
+        precision="fp32",
+        strongly_typed=False,
+        profile=BatchProfile(1, 2, 4),
+    )
     value = copy.deepcopy(json.loads(json_text(whole.to_dict())))
     value[data.draw(st.sampled_from(sorted(value)))] = data.draw(JSON)
     with contextlib.suppress(DeployError):

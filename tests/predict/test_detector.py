@@ -14,9 +14,10 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 
 from hrnet_deploy.errors import EnvironmentFault, InputError
-from hrnet_deploy.predict.detector.candidates import of_picture
+from hrnet_deploy.predict.detector.candidates import Candidates, of_picture
 from hrnet_deploy.predict.detector.config import DetectorConfig
-from hrnet_deploy.predict.detector.detector import PersonDetector, prepared
+from hrnet_deploy.predict.detector.detector import PersonDetector
+from hrnet_deploy.predict.detector.network import prepared
 from hrnet_deploy.predict.job import PredictJob
 from hrnet_deploy.predict.run import predict_to_files
 from tests.predict import detectors
@@ -101,7 +102,7 @@ def test_a_batch_is_what_the_graph_and_its_description_say(tmp_path: Path) -> No
     free = detectors.batched(detectors.yolox(tmp_path / "n.onnx"), None)
     assert PersonDetector(free, described(tmp_path, "batch = 2")).at_once == 2
     fixed = detectors.batched(detectors.yolox(tmp_path / "3.onnx"), 3)
-    with pytest.raises(InputError, match=r"has batch = 2, 3\.onnx takes 3"):
+    with pytest.raises(InputError, match=r"has batch = 2, the graph takes 3"):
         PersonDetector(fixed, described(tmp_path, "batch = 2"))
     assert PersonDetector(detectors.tensorflow_ssd(tmp_path / "t.onnx")).at_once == 1
 
@@ -165,7 +166,7 @@ def test_what_is_no_detector_is_refused(tmp_path: Path, tiny_onnx: Path) -> None
 def test_overlaps_are_suppressed_and_the_best_comes_first(tmp_path: Path) -> None:
     detector = PersonDetector(detectors.yolox(tmp_path / "d.onnx"))
     boxes = np.array([[0, 0, 50, 100], [2, 0, 52, 100], [100, 0, 150, 100], [0, 0, 9, 0.5]])
-    found = detector._chosen(boxes, np.array([0.6, 0.9, 0.95, 0.99]))
+    found = detector._chosen(Candidates(boxes, np.array([0.6, 0.9, 0.95, 0.99]), "image"))
     assert found.scores.tolist() == [0.95, 0.9]
     assert found.xyxy.tolist() == [[100, 0, 150, 100], [2, 0, 52, 100]]
 

@@ -29,7 +29,7 @@ class OpenVinoSession(DetectorSession):
     """A model that OpenVINO compiled, in float32: boxes must not depend on the processor."""
 
     def __init__(self, path: Path, *, threads: int | None) -> None:
-        content, outputs = read_detector(path)
+        content, file = read_detector(path)
         ov = require("openvino", extra="openvino", purpose=f"running {path.name} with OpenVINO")
         self._path = path
         settings = {
@@ -42,7 +42,7 @@ class OpenVinoSession(DetectorSession):
             self.signature = Signature(
                 {p.get_any_name(): (_type(p), _shape(p)) for p in model.inputs},
                 # A tensor may have several names here; the graph's outputs keep their order.
-                dict(zip(outputs, map(_shape, model.outputs), strict=True)),
+                dict(zip(file.outputs, map(_shape, model.outputs), strict=True)),
             )
             self._request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
         except _FAILURES as error:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
-from hrnet_deploy.engines.onnx_file import read_onnx_file
+from hrnet_deploy.engines.onnx_file import OnnxFile, read_onnx_file
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.predict.detector.candidates import Arrays, Signature
 
+ONNX_BACKENDS = ("onnxruntime", "openvino")
 Inputs = dict[str, NDArray[Any]]
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -64,26 +65,36 @@ class DetectorSession(Closing):
 def load_session(
     path: Path, *, backend: str | None, device: str | None, threads: int | None
 ) -> DetectorSession:
-    """Load an ``.onnx`` in ONNX Runtime (None) or OpenVINO.
+    """Load an ``.onnx`` in ONNX Runtime (None) or OpenVINO, a ``.plan`` in TensorRT.
 
     Raises InputError for a file or a choice that does not fit, EnvironmentFault for a backend or
     device that is not there.
     """
+    if path.suffix.lower() == ".plan":
+        from hrnet_deploy.predict.detector.tensorrt import load_plan_session
+
+        if backend in ONNX_BACKENDS:
+            raise InputError(path, f"is a TensorRT plan, {backend} was asked for", "Give the .onnx")
+        check_input_file(path, what="detector plan")
+        return load_plan_session(path, device=device)
     if backend == "openvino":
         from hrnet_deploy.predict.detector.openvino import OpenVinoSession
 
         if device not in (None, "cpu"):
             raise InputError("--detector-device", f"is {device}, OpenVINO runs on cpu", "Give cpu")
         return OpenVinoSession(path, threads=threads)
+    if backend == "tensorrt":
+        fix = f"Build one: hrnet-deploy build --detector {path}"
+        raise InputError(path, "is no plan, TensorRT was asked for", fix)
     from hrnet_deploy.predict.detector.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(path, device=device, threads=threads)
 
 
-def read_detector(path: Path) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes of a detector and the names of its outputs.
+def read_detector(path: Path) -> tuple[bytes, OnnxFile]:
+    """The bytes of a detector and what the file says of itself.
 
     Raises InputError for a file that is not whole or has tensors in other files.
     """
     content = check_input_file(path, what="detector").read_bytes()
-    return content, read_onnx_file(content, path).outputs
+    return content, read_onnx_file(content, path)

@@ -67,8 +67,8 @@ def _say(logger: ILogger, severity: str, message: str) -> None:
     logger.log(ILogger.Severity[severity], message)  # type: ignore[attr-defined]
 
 
-_DTYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT"}
-_BYTES = {"UINT8": np.uint8, "FLOAT": np.float32}
+_DTYPES = {"tensor(uint8)": "UINT8", "tensor(float)": "FLOAT", "tensor(int64)": "INT64"}
+_BYTES = {"UINT8": np.uint8, "FLOAT": np.float32, "INT64": np.int64}
 
 
 class Dims(tuple[int, ...]):
@@ -128,7 +128,7 @@ class ICudaEngine(_Strict):
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[Dims]:
         assert profile == 0
-        return [Dims(shape) for shape in self._head["profile"]]  # type: ignore[attr-defined]
+        return [Dims(shape) for shape in self._head["profile"][name]]  # type: ignore[index]
 
     def create_execution_context(self, strategy: object = None) -> IExecutionContext:
         return IExecutionContext(self, owns_memory=strategy is None)
@@ -170,7 +170,7 @@ class IExecutionContext(_Strict):
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         fixed = tuple(self._engine.get_tensor_shape(name))
-        low, _, high = self._engine._head["profile"] or (fixed, fixed, fixed)  # type: ignore[misc]
+        low, _, high = self._engine._head["profile"].get(name, (fixed, fixed, fixed))  # type: ignore[attr-defined]
         good = all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
         if good:
             self._shapes[name] = shape
@@ -181,6 +181,12 @@ class IExecutionContext(_Strict):
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self._addresses[name] = int(memory)
         return name in self._engine._tensors
+
+    def get_tensor_shape(self, name: str) -> Dims:
+        """Free sides follow the batch, as everything does that is no suppression."""
+        batch = next(iter(self._shapes.values()))[0]
+        fixed = self._engine.get_tensor_shape(name)
+        return Dims(batch if side < 0 else side for side in fixed)
 
     def infer_shapes(self) -> list[str]:
         return [name for name in self._engine._inputs if name not in self._shapes]
@@ -207,7 +213,7 @@ class IExecutionContext(_Strict):
             profiler.report_layer_time("everything", 1.5)
         names = [value.name for value in session.get_outputs()]
         for name, value in zip(names, session.run(names, feeds), strict=True):
-            if FAULT == "wrong" and name == "heatmaps":
+            if FAULT == "wrong" and name in ("heatmaps", "output"):
                 value = value + np.float32(0.5)
             _view(addresses[name], value.shape, value.dtype)[...] = value
 
@@ -311,12 +317,11 @@ class IOptimizationProfile(_Strict):
     _owner = "IOptimizationProfile"
 
     def __init__(self) -> None:
-        self._shapes: list[tuple[int, ...]] = []
+        self._shapes: dict[str, list[tuple[int, ...]]] = {}
 
     def set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
-        assert name in ("crops", "images")
         assert len(shapes) == 3
-        self._shapes = list(shapes)
+        self._shapes[name] = list(shapes)
 
 
 class ITimingCache(_Strict):
@@ -405,7 +410,7 @@ class Builder(_Strict):
         _say(self._logger, "INFO", "built")
         if config._cache is not None:
             config._cache._content += b"learnt;"
-        profile = config._profile._shapes if config._profile else []
+        profile = config._profile._shapes if config._profile else {}
         flags = sorted(flag.name for flag in config._flags)
         pinned = [None if p._pinned is None else p._pinned.name for p in network._layers]
         head = {
