@@ -35,6 +35,7 @@ COMMANDS = {
     "export": "Turn a checkpoint into ONNX engines, with parity proven.",
     "build": "Turn an ONNX engine into a TensorRT plan, with parity proven.",
     "quantize": "Turn a checkpoint into an 8-bit ONNX engine that keeps its AP.",
+    "calibrate-flip": "Find the threshold of an adaptive flip-test.",
     "adopt": "Make an engine of a heatmap network that somebody else exported.",
     "verify": "Compare the poses of two artefacts.",
     "eval": "Evaluate an engine on COCO keypoint annotations.",
@@ -67,8 +68,15 @@ def _noticing_the_reader() -> Iterator[None]:
         raise _ReaderLeft from error
 
 
+def load_command(name: str) -> click.Command:
+    """Import the module of one of ``COMMANDS``."""
+    module = importlib.import_module(f"hrnet_deploy.cli.{name.replace('-', '_')}")
+    command: click.Command = module.command
+    return command
+
+
 class _LazyGroup(click.Group):
-    """A click group that imports ``hrnet_deploy.cli.<name>`` when the command is used."""
+    """A click group that imports the module of a command when it is used."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _noticing_the_reader():
@@ -84,9 +92,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"hrnet_deploy.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return load_command(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -220,4 +226,4 @@ def _silence_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "load_command", "main"]

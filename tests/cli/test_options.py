@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from hrnet_deploy.cli import COMMANDS, main
+from hrnet_deploy.cli import COMMANDS, load_command, main
 from hrnet_deploy.cli.options import MAX_PIXELS
 from hrnet_deploy.runtime import image
 from tests.world import make_world
@@ -43,7 +42,7 @@ def _options() -> Iterator[tuple[str, click.Option]]:
                 yield name, item
 
     for name in COMMANDS:
-        yield from walk(name, importlib.import_module(f"hrnet_deploy.cli.{name}").command)
+        yield from walk(name, load_command(name))
 
 
 FLOATS = sorted(
