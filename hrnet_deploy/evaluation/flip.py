@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import GateError, InputError, Subject
 from hrnet_deploy.evaluation.matching import matched
+from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.resample import (
     Interval,
     draws_of,
@@ -21,7 +22,7 @@ from hrnet_deploy.evaluation.resample import (
     resampled_ap,
 )
 from hrnet_deploy.evaluation.result import Inferred, detections_of
-from hrnet_deploy.evaluation.run import EvalPlan, Progress, StopSignal, infer, prepare
+from hrnet_deploy.evaluation.run import Progress, StopSignal, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, check_flippable, doubt
 from hrnet_deploy.runtime.flip_choice import KIND, SCHEMA, second_passes

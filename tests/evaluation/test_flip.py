@@ -12,7 +12,9 @@ pytest.importorskip("onnxruntime")
 from hrnet_deploy import load_engine
 from hrnet_deploy.errors import GateError, InputError
 from hrnet_deploy.evaluation.flip import STEPS, Trial, calibrate_flip, chosen_step
-from hrnet_deploy.evaluation.run import infer, measure, prepare
+from hrnet_deploy.evaluation.plan import prepare
+from hrnet_deploy.evaluation.result import measure
+from hrnet_deploy.evaluation.run import infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.runtime.flip import FlipEngine, doubt
 from tests.tiny import write_tiny_onnx
