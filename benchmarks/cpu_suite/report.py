@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from cpu_suite.aims import aims_table
 from cpu_suite.contenders import OFFICIAL
 from cpu_suite.engines_alone import AS_IT_COMES
+from cpu_suite.shares import ceiling_shares
 from hrnet_deploy.benchmark.statistics import paired_ratio, summarise
 from hrnet_deploy.benchmark.tables import PlainTable
 from hrnet_deploy.files import write_json
@@ -39,10 +41,11 @@ def markdown(found: dict[str, Any], command: str) -> str:
     parts += [f"**{name}: {text}**\n" for name, one in found.items() for text in _doubts(one)]
     if "prepare" in found and "model" in found["prepare"]:
         parts.append(_subject(found["prepare"]))
+    parts.append(aims_table(found).markdown())
     for name, tables in TABLES.items():
         section = found.get(name, {})
         if not section.get("failed") and not section.get("left_out") and section:
-            parts.append(f"## {name.capitalize()}\n\n{_where(section)}\n")
+            parts.append(f"## {name.capitalize()}\n\n{_where(section)} {NOTES.get(name, '')}\n")
             parts += [table.markdown() for table in tables(section)]
     if "markdown" in found.get("command", {}):
         parts.append(f"## hrnet-deploy benchmark\n\n{found['command']['markdown']}")
@@ -85,12 +88,7 @@ def _engines(section: dict[str, Any]) -> list[PlainTable]:
     batch, flop = section["batch"], section["gflop"] * 1e9 * section["batch"]
     rows: Rows = []
     for name, seconds in section["seconds"].items():
-        precision = section["precisions"][name]
-        top = section["ceilings"].get(precision)
-        shares = ["-", "-"]
-        if top is not None:
-            least = (flop / top["amount"] * np.array(top["seconds"]), _layers(section, precision))
-            shares = [f"{np.median(times / seconds):.0%}" for times in least]
+        shares = ["-" if s is None else f"{s:.0%}" for s in ceiling_shares(section, name)]
         cells = _times(seconds, section["seconds"][AS_IT_COMES], batch)
         rows.append((name, *cells, f"{flop / summarise(seconds).median / 1e9:.0f}", *shares))
     columns = (*COLUMNS, "times ONNX Runtime", "GFLOP/s", "of the ceiling", "of its layers alone")
@@ -104,20 +102,6 @@ def _engines(section: dict[str, Any]) -> list[PlainTable]:
         PlainTable("Ceilings, in the same rounds", ("", "by", "G/s", "spread"), tuple(tops)),
         _layer_table(section),
     ]
-
-
-def _layers(section: dict[str, Any], precision: str) -> np.ndarray:
-    """Seconds (rounds,) of a batch if every convolution ran as it does alone.
-
-    Those that were not measured alone count with the rate of the ceiling.
-    """
-    top = section["ceilings"][precision]
-    own = [one for one in section["layers"] if one["precision"] == precision]
-    rest = 1e9 * section["gflop"] - sum(one["flop"] for one in own)
-    seconds = rest / top["amount"] * np.array(top["seconds"])
-    for one in own:
-        seconds += one["flop"] / one["amount"] * np.array(one["seconds"])
-    return section["batch"] * seconds
 
 
 def _layer_table(section: dict[str, Any]) -> PlainTable:
@@ -185,6 +169,24 @@ def _memory(section: dict[str, Any]) -> list[PlainTable]:
     ]
 
 
+NOTES = {
+    "files": (
+        "With weights from a seed heatmaps are flat: bf16 and int8 move the highest of peaks, "
+        "and one pass has little in common with an average of two, so that the share of same "
+        "keypoints says something about float32 with exact flip-test only."
+    ),
+    "engines": (
+        "The ceiling is the fastest matrix product or 3x3 convolution of 256 channels that any "
+        "library at hand reaches; no network of narrow layers does. The other share is of the time "
+        "that the network's own convolutions take one by one, in chains of one shape, with nothing "
+        "between them; strided and rare ones are taken at the ceiling."
+    ),
+    "host": (
+        "Processor time: what the host takes from the network where all cores are busy. Ours reads "
+        "and crops in threads of its own."
+    ),
+    "memory": "Each in a process of its own, Python and libraries included.",
+}
 COLUMNS = ("", "ms/person", "p5", "p95", "persons/s")
 TABLES = {
     "files": _files,

@@ -32,7 +32,7 @@ class PlainTable:
 
 def run_tables(run: dict[str, Any]) -> list[PlainTable]:
     """Engines alone, the batch sweep, the way from files, and the ceilings."""
-    tables = [_engines(run)]
+    tables = _engines(run)
     if any(row["sweep"] for row in run["rows"]):
         tables.append(_sweep(run))
     if any(entry["seconds"] for entry in run["end_to_end"]["rows"].values()):
@@ -53,9 +53,28 @@ def header(run: dict[str, Any]) -> str:
         ", ".join(machine["instructions"]),
         f"commit {machine['commit']}" if machine["commit"] else "",
         "" if others is None else f"others took {others:.2f} cores",
+        _load(disturbance["load"]),
+        _momentary(run),
         run["time"],
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _load(load: list[float] | None) -> str:
+    return "" if load is None else f"load {load[0]:.2f} to {load[1]:.2f}"
+
+
+def _momentary(run: dict[str, Any]) -> str:
+    """Clocks, temperature and power after the rounds, as far as the system tells them."""
+    after = run.get("after") or {}
+    words = [
+        _optional(after.get("cpu_mhz"), "{} MHz"),
+        _optional(after.get("cpu_celsius"), "{:.0f} °C"),
+    ]
+    for gpu in after.get("gpus", []):
+        fields = ("name", "clocks.sm", "temperature.gpu", "power.draw")
+        words.append(" ".join(gpu[field] for field in fields if field in gpu))
+    return ", ".join(word for word in words if word != _NONE)
 
 
 def comparison_table(changes: Sequence[Change]) -> PlainTable:
@@ -80,43 +99,34 @@ def comparison_table(changes: Sequence[Change]) -> PlainTable:
     return PlainTable("Second run against the first, ms per person", columns, tuple(rows))
 
 
-def _engines(run: dict[str, Any]) -> PlainTable:
-    rows = []
+def _engines(run: dict[str, Any]) -> list[PlainTable]:
+    """Times and rates, apart: together they do not fit into a terminal."""
+    times, rates = [], []
     for row in run["rows"]:
-        figures = row["figures"]
+        figures, memory = row["figures"], _optional(row["peak_mb"], "{:.0f}")
         if figures is None:
-            rows.append((row["name"], *[_NONE] * 8, _optional(row["peak_mb"], "{:.0f}")))
+            times.append((row["name"], *[_NONE] * 5))
+            rates.append((row["name"], *[_NONE] * 3, memory))
             continue
         ms = figures["ms_per_person"]
-        rows.append(
-            (
-                row["name"],
-                *(f"{ms[name]:.2f}" for name in ("median", "p5", "p95", "p99")),
-                f"{ms['spread']:.0%}",
-                f"{figures['persons_per_second']:.2f}",
-                _times(figures["times_first"]),
-                _optional(figures["share_of_gemm"], "{:.0%}"),
-                _optional(row["peak_mb"], "{:.0f}"),
-            )
-        )
-    batches = sorted({row["batch"] for row in run["rows"]})
-    title = (
-        f"Engines alone: batch {', '.join(map(str, batches))}, {_rounds(run)} rounds, "
-        f"times faster than {run['rows'][0]['name']}"
-    )
-    columns = (
-        "",
-        "ms/person",
-        "p5",
-        "p95",
-        "p99",
-        "spread",
-        "persons/s",
-        "times",
-        "of ceiling",
-        "MB",
-    )
-    return PlainTable(title, columns, tuple(rows))
+        cells = (f"{ms[name]:.2f}" for name in ("median", "p5", "p95", "p99"))
+        times.append((row["name"], *cells, f"{ms['spread']:.0%}"))
+        share = _optional(figures["share_of_gemm"], "{:.0%}")
+        rate = f"{figures['persons_per_second']:.2f}"
+        rates.append((row["name"], rate, _times(figures["times_first"]), share, memory))
+    batches = ", ".join(map(str, sorted({row["batch"] for row in run["rows"]})))
+    return [
+        PlainTable(
+            f"Engines alone: batch {batches}, {_rounds(run)} rounds",
+            ("", "ms/person", "p5", "p95", "p99", "spread"),
+            tuple(times),
+        ),
+        PlainTable(
+            f"Rates, and times faster than {run['rows'][0]['name']}",
+            ("", "persons/s", "times", "of ceiling", "peak MB"),
+            tuple(rates),
+        ),
+    ]
 
 
 def _rounds(run: dict[str, Any]) -> int:

@@ -16,7 +16,7 @@ from hrnet_deploy.benchmark.results import (
     default_output,
     read_runs,
 )
-from hrnet_deploy.benchmark.tables import comparison_table, run_tables
+from hrnet_deploy.benchmark.tables import comparison_table, header, run_tables
 from hrnet_deploy.errors import InputError
 
 
@@ -203,6 +203,7 @@ def test_tables_hold_every_row_and_are_rectangular() -> None:
     tables = run_tables(run)
     assert [table.title.split(",")[0].split(":")[0] for table in tables] == [
         "Engines alone",
+        "Rates",
         "Persons per second by batch",
         "What the machine can do",
     ]
@@ -211,6 +212,22 @@ def test_tables_hold_every_row_and_are_rectangular() -> None:
         assert all(len(row) == len(table.columns) for row in table.rows)
         lines = table.markdown().splitlines()[2:]
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+
+
+def test_tables_fit_into_a_terminal() -> None:
+    run = made_up_run({"w32.onnx onnxruntime fp32": 0.8, "w32.onnx openvino bf16": 0.04})
+    for table in run_tables(run):
+        cells = zip(table.columns, *table.rows, strict=True)
+        assert sum(max(map(len, column)) + 1 for column in cells) <= 80
+
+
+def test_the_header_says_clocks_and_temperatures_where_they_are_known() -> None:
+    run = made_up_run({"a": 0.8})
+    gpu = {"name": "H200", "clocks.sm": "1980 MHz", "power.draw": "310 W"}
+    run["after"] = {"cpu_mhz": 2596, "cpu_celsius": 61.4, "gpus": [gpu]}
+    assert "2596 MHz, 61 °C, H200 1980 MHz 310 W" in header(run)
+    run["after"] = {"cpu_mhz": None, "cpu_celsius": None, "gpus": []}
+    assert "MHz" not in header(run)
 
 
 def test_a_row_without_times_is_shown_as_such() -> None:
@@ -244,5 +261,6 @@ def test_plots_are_pictures_with_something_on_them(tmp_path: Path) -> None:
     for file in files:
         picture = cv2.imread(str(file))
         assert picture is not None
-        assert picture.shape[1] > 800
+        assert picture.shape[1] >= 800
+        assert file.stat().st_size < 60_000
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
