@@ -4,6 +4,7 @@ import ctypes
 import functools
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 TESTS = Path(__file__).resolve().parent
+
+# Small networks on a machine that does other work: one thread is several times as fast as two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if importlib.util.find_spec("hypothesis"):  # the GPU's tests do without it
     from hypothesis import settings
@@ -42,6 +46,12 @@ def _gpus() -> int:
     if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and hands that on to every command."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

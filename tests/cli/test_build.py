@@ -96,8 +96,8 @@ def test_external_data_is_refused(make_tiny_onnx: Callable[..., Path]) -> None:
         (["--level", 9], "2 Invalid value for '--level': 9 is not in the range 0<=x<=5"),
         (["--profile", "fast"], "2 --profile: there is no profile 'fast' (there are: jetson, lat"),
         (["--profile", "none.toml"], "2 none.toml: no such file"),
-        (["--device", "cpu"], "2 device: is 'cpu', a .plan runs on an NVIDIA GPU"),
-        (["--device", "cuda:x"], "2 device: is 'cuda:x'"),
+        (["--device", "cpu"], "2 --device: is 'cpu', a .plan runs on an NVIDIA GPU"),
+        (["--device", "cuda:x"], "2 --device: is 'cuda:x'"),
         (["-o", "w.engine"], "2 w.engine: does not end in .plan"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import click
@@ -22,21 +20,11 @@ from hrnet_deploy.cli.dataset import command
 from hrnet_deploy.datasets.rules import RULES
 from hrnet_deploy.datasets.subset import FACTS, FUNCTIONS
 from hrnet_deploy.demo.people import write_dataset
+from tests.datasets import exporters
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
 OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
-
-
-@pytest.fixture(scope="session")
-def exporters() -> ModuleType:
-    path = ROOT / "tests" / "datasets" / "exporters.py"
-    specification = importlib.util.spec_from_file_location("exporters", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -250,7 +238,7 @@ def test_every_rule_is_a_flag() -> None:
 
 
 def test_the_document_s_way_from_export_to_clean_data(
-    home: Path, exporters: ModuleType, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((home / "a.json").read_text())
     (home / "export.json").write_text(json.dumps(exporters.datatorch(content)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import signal
@@ -19,6 +18,7 @@ import pytest
 from hrnet_deploy.cli import main
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.zoo.entries import downloadable, entries, entry
+from tests.zoo import faulty
 
 Run = Callable[..., tuple[int, str, str]]
 RECIPE = """
@@ -48,17 +48,6 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-def _faulty() -> Any:
-    path = Path(__file__).parents[1] / "zoo" / "faulty.py"
-    spec = importlib.util.spec_from_file_location("faulty", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-faulty = _faulty()
 SHA256 = hashlib.sha256(faulty.CONTENT).hexdigest()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import resource
 import shutil
@@ -13,26 +12,15 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.zoo.download import Limits, download
+from tests.zoo import faulty
 
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("faulty", Path(__file__).with_name("faulty.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-faulty = _load()
-CONTENT: bytes = faulty.CONTENT
+CONTENT = faulty.CONTENT
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
