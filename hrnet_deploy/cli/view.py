@@ -12,10 +12,11 @@ from hrnet_deploy.cli.options import (
     backend_options,
     device_option,
     max_pixels_option,
+    named_engine,
     say,
     threads_option,
 )
-from hrnet_deploy.errors import InterruptedRun, require
+from hrnet_deploy.errors import InputError, InterruptedRun, require
 
 
 @click.command("view")
@@ -25,8 +26,10 @@ from hrnet_deploy.errors import InterruptedRun, require
     type=FILE,
     multiple=True,
     required=True,
-    help="The .onnx or .plan file. Several can be compared.",
+    help="An .onnx or .plan file, or zoo name. Several can be compared.",
 )
+@click.option("--detector", type=FILE, help="A person detector: .onnx, .plan, or zoo name.")
+@click.option("--detector-config", type=FILE, help="What the detector expects and gives (.toml).")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -40,6 +43,8 @@ from hrnet_deploy.errors import InterruptedRun, require
 @max_pixels_option
 def command(
     engine_paths: tuple[Path, ...],
+    detector: Path | None,
+    detector_config: Path | None,
     port: int,
     open_browser: bool,
     device: str | None,
@@ -50,15 +55,19 @@ def command(
 ) -> None:
     """Try engines on pictures in a page that only this machine's browser can reach.
 
-    Drop a picture, draw boxes around the persons, and see their poses, heatmaps and scores. With
-    several engines, two are compared; the flip-test can be switched where a network is given both
-    with and without it. Nothing is stored and nothing leaves the machine. Ctrl-C ends it.
+    Drop a picture, draw boxes around the persons or let a detector find them, and see their poses,
+    heatmaps and scores. With several engines, two are compared; the flip-test can be switched with
+    an engine that was exported with --no-flip. Nothing is stored and nothing leaves the machine.
+    Ctrl-C ends it.
     """
     for module in ("starlette", "uvicorn"):
         require(module, extra="view", purpose="view")
     from hrnet_deploy.engines import load_engine
     from hrnet_deploy.view.bench import Bench
     from hrnet_deploy.view.serve import serve
+
+    if detector_config is not None and detector is None:
+        raise InputError("--detector-config", "needs --detector", "Give the detector")
 
     def ready(address: str) -> None:
         click.echo(address)
@@ -72,7 +81,7 @@ def command(
                 path,
                 stack.enter_context(
                     load_engine(
-                        path,
+                        named_engine(path),
                         device=device,
                         threads=threads,
                         backend=backend,
@@ -83,8 +92,16 @@ def command(
             )
             for path in engine_paths
         ]
+        finder = None
+        if detector is not None:
+            from hrnet_deploy.predict.detector.detector import PersonDetector
+            from hrnet_deploy.zoo.pretrained import detector_file
+
+            file = detector_file(detector, say=say)
+            finder = PersonDetector(file, detector_config, threads=threads)
+            stack.callback(finder.close)
         try:
-            serve(Bench(engines, max_pixels), port=port, ready=ready)
+            serve(Bench(engines, max_pixels, finder), port=port, ready=ready)
         except InterruptedRun as interrupted:
             problem, fix = "is closed", "Give the same command to open it again"
             number = interrupted.signal_number

@@ -18,31 +18,63 @@ from hrnet_deploy.view.bench import Bench
 from hrnet_deploy.view.guard import App, Guard
 
 FOLDER = Path(__file__).parent
-FILES = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+SCRIPTS = ("draw.js", "panel.js", "boxes.js", "page.js")
+FILES = {"": "text/html", "page.css": "text/css", **dict.fromkeys(SCRIPTS, "text/javascript")}
 MAX_PICTURE_BYTES = 100_000_000
 MAX_QUESTION_BYTES = 100_000
+
+_NOTHING = type(None)
+_PEOPLE: dict[str, tuple[type, ...]] = {"picture": (str,)}
+_POSES: dict[str, tuple[type, ...]] = {
+    **_PEOPLE,
+    "engine": (int,),
+    "boxes": (list,),
+    "heatmap": (int, _NOTHING),
+    "flip": (bool, _NOTHING),
+}
+_DRAWING: dict[str, tuple[type, ...]] = {
+    **_POSES,
+    "threshold": (float, int),
+    "with_boxes": (bool,),
+}
+"""The fields of each question, with their types."""
 
 
 def application(bench: Bench) -> App:
     """An ASGI application over ``bench``, guarded against other hosts and sites."""
 
-    async def engines(request: Request) -> Response:
-        return _json(bench.engines())
+    async def facts(request: Request) -> Response:
+        return _json(bench.facts())
 
     async def picture(request: Request) -> Response:
         name = printable(request.query_params.get("name", ""))[:200] or "picture"
         content = await _body(request, MAX_PICTURE_BYTES, name)
         return _json(await run_in_threadpool(bench.add, content, name))
 
+    async def people(request: Request) -> Response:
+        asked = await _question(request, _PEOPLE)
+        return _json(await run_in_threadpool(bench.people, asked["picture"]))
+
     async def poses(request: Request) -> Response:
-        question = _question(await _body(request, MAX_QUESTION_BYTES, "question"))
-        return _json(await run_in_threadpool(bench.poses, *question))
+        asked = await _question(request, _POSES)
+        key, index, boxes = asked["picture"], asked["engine"], asked["boxes"]
+        heatmap, flip = asked["heatmap"], asked["flip"]
+        return _json(await run_in_threadpool(bench.poses, key, index, boxes, heatmap, flip=flip))
+
+    async def drawing(request: Request) -> Response:
+        asked = await _question(request, _DRAWING)
+        key, index, boxes = asked["picture"], asked["engine"], asked["boxes"]
+        ways = {name: asked[name] for name in ("flip", "threshold", "with_boxes")}
+        png = await run_in_threadpool(bench.drawing, key, index, boxes, **ways)
+        return Response(png, media_type="image/png")
 
     routes = [
         *(Route(f"/{name}", _file(name or "page.html", kind)) for name, kind in FILES.items()),
-        Route("/api/engines", engines),
+        Route("/api/bench", facts),
         Route("/api/picture", picture, methods=["POST"]),
+        Route("/api/people", people, methods=["POST"]),
         Route("/api/poses", poses, methods=["POST"]),
+        Route("/api/drawing", drawing, methods=["POST"]),
     ]
     handlers = {DeployError: _fault, Exception: _bug}
     return Guard(Starlette(routes=routes, exception_handlers=handlers))
@@ -67,22 +99,18 @@ async def _body(request: Request, limit: int, name: str) -> bytes:
     return bytes(content)
 
 
-def _question(content: bytes) -> tuple[str, int, list[list[float]], int | None]:
-    """Picture, engine, boxes and heatmap of a request for poses; each is checked."""
+async def _question(request: Request, fields: dict[str, tuple[type, ...]]) -> dict[str, Any]:
+    """The fields of a question, each of one of its types; None for one that is left out."""
+    content = await _body(request, MAX_QUESTION_BYTES, "question")
     try:
         asked = json.loads(content)
-        key, index, boxes = asked["picture"], asked["engine"], asked["boxes"]
-        heatmap = asked.get("heatmap")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        values = {name: asked.get(name) for name in fields}
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError("question", "is not what the page asks", "Reload the page") from error
-    whole = [index] if heatmap is None else [index, heatmap]
-    if (
-        not isinstance(key, str)
-        or not isinstance(boxes, list)
-        or any(isinstance(value, bool) or not isinstance(value, int) for value in whole)
-    ):
-        raise InputError("question", "is not what the page asks", "Reload the page")
-    return key, index, boxes, heatmap
+    for name, kinds in fields.items():
+        if type(values[name]) not in kinds:
+            raise InputError("question", f"has no usable {name}", "Reload the page")
+    return values
 
 
 async def _fault(request: Request, error: Exception) -> Response:

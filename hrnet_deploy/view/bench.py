@@ -1,4 +1,4 @@
-"""What the page shows: the engines, the pictures that were dropped, and poses with their times."""
+"""What the page shows: engines, dropped pictures, persons, and poses with their times."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.predict.detector.detector import PersonDetector
+from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.predict.orientation import exif_orientation, turned
 from hrnet_deploy.runtime.checks import checked_boxes
 from hrnet_deploy.runtime.crops import crop_into
+from hrnet_deploy.runtime.draw import SCORE_THRESHOLD
+from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import MAX_PIXELS, decode_image
 from hrnet_deploy.runtime.pose import instance_scores
@@ -43,20 +47,29 @@ class Picture:
 
 
 class Bench:
-    """Engines and the last few pictures; one engine call at a time.
+    """Engines, perhaps a detector, and the last few pictures; one call of them at a time.
 
     A ``picture`` is known by an id that cannot be guessed, and forgotten after a few others.
     """
 
-    def __init__(self, engines: list[tuple[Path, Engine]], max_pixels: float = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        engines: list[tuple[Path, Engine]],
+        max_pixels: float = MAX_PIXELS,
+        detector: PersonDetector | None = None,
+    ) -> None:
         self._engines = engines
+        self._flipping = [_flipping(engine) for _, engine in engines]
+        self._detector = detector
         self._max_pixels = max_pixels
         self._pictures: OrderedDict[str, Picture] = OrderedDict()
         self._lock = threading.Lock()
 
-    def engines(self) -> list[dict[str, Any]]:
-        """What the page must know of each engine, by its place."""
-        return [self._facts(index) for index in range(len(self._engines))]
+    def facts(self) -> dict[str, Any]:
+        """What the page must know: each engine by its place, and the detector's name or None."""
+        engines = [self._facts(index) for index in range(len(self._engines))]
+        detector = None if self._detector is None else self._detector.path.name
+        return {"engines": engines, "detector": detector}
 
     def add(self, content: bytes, name: str) -> dict[str, Any]:
         """Decode a picture with the checks that files get; InputError names what is wrong."""
@@ -72,18 +85,34 @@ class Bench:
         height, width = image_bgr.shape[:2]
         return {"picture": key, "width": width, "height": height, "decode_ms": spent}
 
+    def people(self, key: str) -> dict[str, Any]:
+        """The persons that the detector finds, best first: boxes (N, 4) in picture pixels."""
+        if self._detector is None:
+            raise InputError("detector", "was not given", "Start view with --detector FILE.onnx")
+        with self._lock:
+            picture, begun = self._picture(key), time.perf_counter()
+            found = self._detector.detect(picture.image_bgr)
+            spent = _ms(begun)
+        boxes = np.round(found.xyxy[:MAX_PERSONS], 1).tolist()
+        return {"boxes": boxes, "found": len(found), "detector_ms": spent}
+
     def poses(
-        self, key: str, index: int, boxes_xyxy: list[list[float]], heatmap: int | None = None
+        self,
+        key: str,
+        index: int,
+        boxes_xyxy: list[list[float]],
+        heatmap: int | None = None,
+        *,
+        flip: bool | None = None,
     ) -> dict[str, Any]:
         """Poses of the boxes (N, 4) in picture pixels, with times in milliseconds.
 
-        ``heatmap`` is the keypoint whose heatmap to lay over the picture, -1 for all of them.
+        ``heatmap`` is the keypoint whose heatmap to lay over the picture, -1 for all of them;
+        ``flip`` whether to make a flip-test, None as the engine's graph does.
         """
-        boxes = checked_boxes(boxes_xyxy)
-        if len(boxes) > MAX_PERSONS:
-            raise InputError("boxes", f"are {len(boxes)}", f"Draw at most {MAX_PERSONS}")
+        boxes = _few(checked_boxes(boxes_xyxy))
         with self._lock:
-            picture, engine = self._picture(key), self._engine(index)
+            picture, engine = self._picture(key), self._engine(index, flip)
             spec = engine.spec
             if heatmap is not None and not ALL_KEYPOINTS <= heatmap < spec.joints:
                 problem = f"keypoint {heatmap} is not one of {spec.joints}"
@@ -111,31 +140,40 @@ class Bench:
             facts["heatmap"] = heat_png(picture.image_bgr.shape[:2], affines, chosen)
         return facts
 
+    def drawing(
+        self,
+        key: str,
+        index: int,
+        boxes_xyxy: list[list[float]],
+        *,
+        flip: bool | None = None,
+        threshold: float = SCORE_THRESHOLD,
+        with_boxes: bool = False,
+    ) -> bytes:
+        """The picture in its own size with the poses drawn as ``predict --draw`` does, as PNG."""
+        boxes = _few(checked_boxes(boxes_xyxy))
+        with self._lock:
+            picture, engine = self._picture(key), self._engine(index, flip)
+            poses = PoseEstimator(engine)(picture.image_bgr, boxes)
+        return _png(poses.draw(picture.image_bgr, threshold=threshold, boxes=with_boxes))
+
     def _facts(self, index: int) -> dict[str, Any]:
         path, engine = self._engines[index]
         spec = engine.spec
         return {
             "name": path.name,
             "flip_test": spec.flip_test,
-            "partner": self._partner(index),
+            "flip_choice": self._flipping[index] is not None,
             "architecture": spec.architecture,
             "input": f"{spec.input_size_hw[0]}x{spec.input_size_hw[1]}",
             "precision": engine.info.precision,
             "backend": engine.info.backend,
             "device": engine.info.device,
             "heatmaps": spec.has_heatmaps,
+            "keypoint_set": spec.keypoint_set,
             "names": list(spec.keypoint_names),
             "skeleton": [list(pair) for pair in spec.skeleton],
         }
-
-    def _partner(self, index: int) -> int | None:
-        """The engine of the same network that differs in its flip-test; None if there is none."""
-        own = _network(self._engines[index][1])
-        flip_test = self._engines[index][1].spec.flip_test
-        for other, (_, engine) in enumerate(self._engines):
-            if _network(engine) == own and engine.spec.flip_test != flip_test:
-                return other
-        return None
 
     def _picture(self, key: str) -> Picture:
         if key not in self._pictures:
@@ -143,16 +181,31 @@ class Bench:
         self._pictures.move_to_end(key)
         return self._pictures[key]
 
-    def _engine(self, index: int) -> Engine:
+    def _engine(self, index: int, flip: bool | None) -> Engine:
+        """The engine at ``index``, with a flip-test around it where one is asked for."""
         if not 0 <= index < len(self._engines):
             raise InputError("engine", f"{index} is not one of {len(self._engines)}", "Reload")
-        return self._engines[index][1]
+        engine, flipping = self._engines[index][1], self._flipping[index]
+        if flip is None or flip == engine.spec.flip_test:
+            return engine
+        if flipping is None:
+            problem = "has the flip-test in its graph" if not flip else "cannot make a flip-test"
+            raise InputError(engine.info.path, problem, "Export it with --no-flip for both")
+        return flipping
 
 
-def _network(engine: Engine) -> tuple[str, tuple[int, int], str, str]:
-    """What two engines share that differ in nothing but their flip-test."""
-    spec = engine.spec
-    return spec.source_sha256, spec.input_size_hw, spec.decode, engine.info.precision
+def _flipping(engine: Engine) -> FlipEngine | None:
+    """A flip-test of everybody around an engine; None where that is not possible."""
+    try:
+        return FlipEngine(engine, 0.0)
+    except InputError:
+        return None
+
+
+def _few(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(boxes_xyxy) > MAX_PERSONS:
+        raise InputError("boxes", f"are {len(boxes_xyxy)}", f"Draw at most {MAX_PERSONS}")
+    return boxes_xyxy
 
 
 def heat_png(
@@ -173,10 +226,15 @@ def heat_png(
         np.maximum(heat, placed, out=heat)
     colours = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
     alpha = np.round(np.sqrt(heat) * (255 * HEAT_ALPHA)).astype(np.uint8)
-    done, png = cv2.imencode(".png", np.dstack([colours, alpha]))
+    png = _png(np.dstack([colours, alpha]))
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    done, png = cv2.imencode(".png", image)
     if not done:
-        raise InputError("heatmap", "cannot be written as PNG", "Choose another picture")
-    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+        raise InputError("picture", "cannot be written as PNG", "Choose another picture")
+    return png.tobytes()
 
 
 def _ms(begun: float) -> float:

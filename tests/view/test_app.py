@@ -15,14 +15,17 @@ import pytest
 
 from hrnet_deploy import PoseEstimator
 from hrnet_deploy.engines import load_engine
+from hrnet_deploy.errors import InputError
+from hrnet_deploy.predict import PersonDetector
 from hrnet_deploy.runtime.image import decode_image
+from tests.predict import detectors
 
 pytest.importorskip("starlette", reason="needs Starlette (pip install 'hrnet-deploy[view]')")
 pytest.importorskip("httpx", reason="needs httpx (pip install 'hrnet-deploy[dev]')")
 
 from starlette.testclient import TestClient
 
-from hrnet_deploy.view.app import MAX_PICTURE_BYTES, application
+from hrnet_deploy.view.app import MAX_PICTURE_BYTES, SCRIPTS, application
 from hrnet_deploy.view.bench import KEPT_PICTURES, MAX_PERSONS, Bench
 
 HOME = "http://127.0.0.1:8123"
@@ -68,7 +71,8 @@ def asked(client: TestClient, **question: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")],
+    [("/", "text/html"), ("/page.css", "text/css")]
+    + [(f"/{name}", "text/javascript") for name in SCRIPTS],
 )
 def test_the_page_asks_nobody_else(client: TestClient, path: str, kind: str) -> None:
     answer = client.get(path)
@@ -98,7 +102,7 @@ def test_the_page_asks_nobody_else(client: TestClient, path: str, kind: str) -> 
         {"sec-fetch-site": "same-site"},
     ],
 )
-@pytest.mark.parametrize("path", ["/", "/api/engines"])
+@pytest.mark.parametrize("path", ["/", "/api/bench"])
 def test_others_are_refused(client: TestClient, headers: dict[str, str], path: str) -> None:
     answer = client.get(path, headers=headers)
     assert answer.status_code == 403
@@ -117,7 +121,7 @@ def test_others_are_refused(client: TestClient, headers: dict[str, str], path: s
     ],
 )
 def test_our_own_browser_is_answered(client: TestClient, headers: dict[str, str]) -> None:
-    assert client.get("/api/engines", headers=headers).status_code == 200
+    assert client.get("/api/bench", headers=headers).status_code == 200
 
 
 def test_no_other_site_may_read(client: TestClient, content: bytes) -> None:
@@ -127,25 +131,74 @@ def test_no_other_site_may_read(client: TestClient, content: bytes) -> None:
 
 
 def test_engines(client: TestClient) -> None:
-    plain, other, bare = client.get("/api/engines").json()
+    facts = client.get("/api/bench").json()
+    plain, _, bare = facts["engines"]
     assert plain["name"] == "plain.onnx"
     assert plain["names"] == ["blue", "green", "red"]
     assert plain["input"] == "64x48"
     assert (plain["heatmaps"], bare["heatmaps"]) == (True, False)
-    assert other["partner"] is None
+    assert (plain["flip_choice"], bare["flip_choice"]) == (True, False)
+    assert facts["detector"] is None
 
 
-def test_the_flip_test_is_offered_where_both_are_there(
-    make_tiny_onnx: Callable[..., Path],
+def test_the_flip_test_can_be_switched(
+    make_tiny_onnx: Callable[..., Path], content: bytes, tmp_path: Path
 ) -> None:
+    swap = {"flip_pairs": ((0, 1),), "shift_heatmap": False}
     paths = [
-        make_tiny_onnx("with.onnx", flip_test=True),
-        make_tiny_onnx("foreign.onnx", source_sha256="1" * 64),
-        make_tiny_onnx("without.onnx"),
+        make_tiny_onnx("without.onnx", **swap),
+        make_tiny_onnx("with.onnx", flip_test=True, **swap),
     ]
     bench = Bench([(path, load_engine(path)) for path in paths])
-    assert [facts["partner"] for facts in bench.engines()] == [2, None, 0]
-    assert [facts["flip_test"] for facts in bench.engines()] == [True, False, False]
+    facts = bench.facts()["engines"]
+    assert [item["flip_choice"] for item in facts] == [True, False]
+    key = bench.add(content, "a.png")["picture"]
+    plain = bench.poses(key, 0, BOXES, flip=False)
+    flipped = bench.poses(key, 0, BOXES, flip=True)
+    assert plain["keypoints"] == bench.poses(key, 0, BOXES)["keypoints"]
+    assert flipped["scores"] != plain["scores"]
+    with PoseEstimator(paths[0], flip="adaptive", flip_threshold=0.0) as estimator:
+        poses = estimator(decode_image(content, name="a.png"), BOXES)
+    np.testing.assert_allclose(flipped["keypoints"], poses.keypoints_px, atol=0.006)
+    assert bench.poses(key, 1, BOXES, flip=True)["keypoints"]
+    with pytest.raises(InputError, match="has the flip-test in its graph"):
+        bench.poses(key, 1, BOXES, flip=False)
+
+
+def test_people_are_found(paths: list[Path], tmp_path: Path) -> None:
+    picture = np.full((120, 160, 3), 30, np.uint8)
+    picture[20:90, 40:80, 2] = 255
+    detector = PersonDetector(detectors.yolox(tmp_path / "d.onnx"))
+    with TestClient(application(Bench([], detector=detector)), base_url=HOME) as client:
+        assert client.get("/api/bench").json()["detector"] == "d.onnx"
+        key = dropped(client, cv2.imencode(".png", picture)[1].tobytes())["picture"]
+        found = client.post("/api/people", content=json.dumps({"picture": key})).json()
+        unknown = client.post("/api/people", content=json.dumps({"picture": "f" * 32}))
+    expected = detector.detect(picture)
+    np.testing.assert_allclose(found["boxes"], expected.xyxy, atol=0.06)
+    assert found["found"] == len(expected)
+    assert "is not known any more" in unknown.json()["message"]
+
+
+def test_without_a_detector_nobody_is_found(client: TestClient, content: bytes) -> None:
+    key = dropped(client, content)["picture"]
+    answer = client.post("/api/people", content=json.dumps({"picture": key}))
+    assert answer.status_code == 400
+    assert "Start view with --detector" in answer.json()["message"]
+
+
+def test_the_drawing_is_the_librarys(client: TestClient, content: bytes, paths: list[Path]) -> None:
+    key = dropped(client, content)["picture"]
+    question = {"picture": key, "engine": 0, "boxes": BOXES, "threshold": 0.1, "with_boxes": True}
+    answer = client.post("/api/drawing", content=json.dumps(question))
+    assert answer.headers["content-type"] == "image/png"
+    image = decode_image(content, name="a.png")
+    with PoseEstimator(paths[0]) as estimator:
+        expected = estimator(image, BOXES).draw(image, threshold=0.1, boxes=True)
+    np.testing.assert_array_equal(decode_image(answer.content, name="b.png"), expected)
+    answer = client.post("/api/drawing", content=json.dumps({**question, "threshold": "0"}))
+    assert answer.status_code == 400
+    assert "question: has no usable threshold" in answer.json()["message"]
 
 
 def test_poses_are_the_estimators_own(

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.browser import Browser
+from tests.browser import WAIT_S, Browser
+from tests.predict import detectors
 
 pytest.importorskip("starlette", reason="needs Starlette (pip install 'hrnet-deploy[view]')")
 pytest.importorskip("uvicorn", reason="needs uvicorn (pip install 'hrnet-deploy[view]')")
@@ -38,7 +40,9 @@ def page(make_tiny_onnx: Callable[..., Path]) -> Iterator[str]:
     names = {"with.onnx": {"flip_test": True}, "without.onnx": {}}
     chain = ((0, 1), (1, 2))
     paths = [make_tiny_onnx(name, skeleton=chain, **more) for name, more in names.items()]
-    process, address = started(*(word for path in paths for word in ("--engine", str(path))))
+    words = [word for path in paths for word in ("--engine", str(path))]
+    detector = detectors.yolox(paths[0].with_name("finds_red.onnx"))
+    process, address = started(*words, "--detector", str(detector))
     with process:
         yield address
         process.send_signal(signal.SIGINT)
@@ -152,9 +156,14 @@ def test_a_session(page: str, browser: Browser, tmp_path: Path) -> None:
     browser.until("document.querySelectorAll('#other-poses .joint').length > 0")
     assert "apart" in browser.run("return document.getElementById('keypoints').innerText")
     assert browser.run("return document.querySelectorAll('#times tr').length") == 5
+    flip = "const f = document.getElementById('flip'); return [f.checked, f.disabled]"
+    assert browser.run(flip) == [True, True]  # it is inside this engine
+    browser.choose("engine", "1")
+    assert browser.run(flip) == [True, False]
     browser.click("#flip")
-    browser.until("document.getElementById('engine').value === '1' && !state.asking")
-    assert browser.run("return document.getElementById('flip').checked") is False
+    browser.choose("other", "turned")
+    browser.until("state.second !== null && !state.asking")
+    assert "itself with flip-test" in browser.run("return document.body.innerText")
 
     browser.run(_DROP)
     browser.until("document.getElementById('file').textContent === 'dropped.png, 60 x 40'")
@@ -168,3 +177,86 @@ def test_a_session(page: str, browser: Browser, tmp_path: Path) -> None:
     browser.until("!document.getElementById('message').hidden")
     assert "broken.png: " in browser.run("return document.getElementById('message').innerText")
     assert browser.run("return state.boxes.length") == 1  # what was there is untouched
+
+
+@pytest.fixture
+def opened(page: str, browser: Browser, tmp_path: Path) -> Browser:
+    """The page with a picture of one red person."""
+    image = np.full((240, 320, 3), 30, np.uint8)
+    image[60:200, 100:170, 2] = 255
+    assert cv2.imwrite(str(tmp_path / "red.png"), image)
+    browser.open(page)
+    browser.until("document.querySelectorAll('#engine option').length === 2")
+    browser.type("#open", str(tmp_path / "red.png"))
+    browser.until("state.picture !== null")
+    return browser
+
+
+def test_people_are_found_and_saved(opened: Browser) -> None:
+    opened.click("#find")
+    opened.until("state.first !== null && !state.asking")
+    assert near(opened, [[100, 60, 170, 200]])
+    opened.click("#save-poses")
+    record = json.loads(downloaded(opened, "red.poses.json"))
+    assert (record["image"], record["width"], record["height"]) == ("red.png", 320, 240)
+    assert (record["engine"], record["flip_test"]) == ("with.onnx", True)
+    (person,) = record["persons"]
+    assert np.shape(person["keypoints"]) == (3, 3)
+    assert person["score"] == opened.run("return state.first.instances[0]")
+    opened.click("#save-picture")
+    drawn = cv2.imdecode(np.frombuffer(downloaded(opened, "red.poses.png"), np.uint8), 1)
+    assert drawn.shape == (240, 320, 3)
+    assert (drawn != 30).any(axis=2).sum() > 70 * 140  # the red one and something over it
+
+
+def downloaded(browser: Browser, name: str) -> bytes:
+    """A file that the page saved."""
+    path, end = browser.downloads / name, time.monotonic() + WAIT_S
+    while not path.is_file():
+        assert time.monotonic() < end, f"{name} was not saved"
+        time.sleep(0.05)
+    return path.read_bytes()
+
+
+def test_without_a_mouse(opened: Browser) -> None:
+    opened.type("#canvas", "n")
+    opened.until("state.boxes.length === 1 && !state.asking")
+    before = opened.run("return state.boxes[0]")
+    opened.type("#canvas", "\ue014")  # arrow right
+    opened.type("#canvas", "\ue008\ue015")  # Shift and arrow down
+    opened.until("!state.asking")
+    expected = [before[0] + 3, before[1], before[2] + 3, before[3] + 3]
+    assert opened.run("return state.boxes[0]") == expected
+    opened.type("#canvas", "n")
+    opened.type("#canvas", ",")
+    assert opened.run("return state.chosen") == 0
+    opened.type("#canvas", "\ue017")  # Delete
+    opened.until("state.boxes.length === 1 && !state.asking")
+    opened.click("#save-poses")  # a button keeps its own keys
+    opened.run("document.getElementById('whole').focus()")
+    opened.type("#whole", "\ue017")
+    assert opened.run("return state.boxes.length") == 1
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
+def test_nothing_sticks_out(opened: Browser, size: tuple[int, int]) -> None:
+    opened.resize(*size)
+    opened.click("#find")
+    opened.until("state.first !== null && !state.asking")
+    assert opened.run("return document.documentElement.scrollWidth") <= size[0]
+    outside = (
+        "return [...document.querySelectorAll('button, .button, select, #canvas')].filter((e) => {"
+        "const r = e.getBoundingClientRect();"
+        "return r.width > 0 && (r.left < 0 || r.right > innerWidth); }).map((e) => e.id)"
+    )
+    assert opened.run(outside) == []
+    shown = opened.run("return document.getElementById('canvas').getBoundingClientRect().height")
+    assert shown > 150
+
+
+def test_a_server_that_is_gone_is_said(opened: Browser) -> None:
+    opened.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
+    opened.click("#whole")
+    opened.until("!document.getElementById('message').hidden")
+    message = opened.run("return document.getElementById('message').innerText")
+    assert "is hrnet-deploy view still running?" in message
