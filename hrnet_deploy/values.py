@@ -17,6 +17,14 @@ def is_number(value: object) -> TypeGuard[float]:
         return False
 
 
+def are_numbers(values: list[object]) -> TypeGuard[list[float]]:
+    """The same of every value of a list out of JSON, without a call for each."""
+    try:
+        return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))  # type: ignore[arg-type]
+    except OverflowError:
+        return False
+
+
 def is_whole(value: object) -> TypeGuard[int]:
     """Whether a value is a whole number, as an id has to be (true, false and 1.0 are not)."""
     return isinstance(value, int) and not isinstance(value, bool)

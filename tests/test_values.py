@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hrnet_deploy.values import first_few, is_number, is_whole
+from hrnet_deploy.values import are_numbers, first_few, is_number, is_whole
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from hrnet_deploy.values import first_few, is_number, is_whole
 )
 def test_numbers_and_whole_numbers(value: object, number: bool, whole: bool) -> None:
     assert is_number(value) == number
+    assert are_numbers([0, value, 2.5]) == number
     assert is_whole(value) == whole
 
 

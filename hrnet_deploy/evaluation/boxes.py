@@ -13,7 +13,7 @@ from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.evaluation.coco import Annotations, CocoImage
 from hrnet_deploy.files import read_json
 from hrnet_deploy.runtime.checks import MAX_COORDINATE
-from hrnet_deploy.values import first_few, is_number
+from hrnet_deploy.values import are_numbers, first_few, is_number
 
 SCORE_THRESHOLD = 0.0
 """Detector boxes below this score are left out (official ``IMAGE_THRE``)."""
@@ -167,7 +167,7 @@ def _fault(entry: Any) -> str | None:
         if key not in entry:
             return f"has no '{key}'"
     box = entry["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         return f"has bbox {box!r}, not four finite numbers"
     if max(map(abs, box)) > MAX_COORDINATE:
         return f"has bbox {box!r}, beyond {MAX_COORDINATE:g} px"

@@ -12,7 +12,7 @@ from typing import Any
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.files import read_json, sha256_file
 from hrnet_deploy.spec import ModelSpec
-from hrnet_deploy.values import first_few, is_number, is_whole
+from hrnet_deploy.values import are_numbers, first_few, is_number, is_whole
 
 PERSON = "person"
 _USE_KEYPOINTS_FILE = "Give a keypoints file such as person_keypoints_val2017.json"
@@ -242,14 +242,14 @@ def _annotations(
 def _annotation(entry: dict[str, Any], name: str, joints: int, path: Subject) -> dict[str, Any]:
     """The keys that selection and metric read, with the defaults of COCO where one is absent."""
     box, area = entry.get("bbox"), entry.get("area")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         raise InputError(path, f"{name} has bbox {box!r}, not four numbers", _REPAIR)
     if "area" not in entry:
         area = AREA_OF_BOX * box[2] * box[3]
     if not is_number(area):
         raise InputError(path, f"{name} has area {area!r}, not a number", _REPAIR)
     keypoints = entry.get("keypoints", [0] * (3 * joints))
-    if not isinstance(keypoints, list) or not all(map(is_number, keypoints)):
+    if not isinstance(keypoints, list) or not are_numbers(keypoints):
         raise InputError(path, f"{name} has keypoints that are no list of numbers", _REPAIR)
     if len(keypoints) != 3 * joints:
         problem = f"{name} has {len(keypoints) / 3:g} keypoints, the engine gives {joints}"

@@ -60,7 +60,7 @@ class Detections:
         rows = (
             self.image_ids.tolist(),
             self.category_ids.tolist(),
-            [pose.ravel().tolist() for pose in self.keypoints],
+            (pose.ravel().tolist() for pose in self.keypoints),
             self.scores.tolist(),
             self.center.tolist(),
             self.scale.tolist(),
