@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.files import write_bytes, write_json
+from hrnet_deploy.files import write_json
 from hrnet_deploy.keypoints import keypoint_set
 
 PICTURES, WITH_PERSONS, PERSONS, LABELLED, CROWDS = 5000, 2693, 11_004, 6352, 227
@@ -75,12 +75,6 @@ def write_synthetic_set(folder: Path, *, share: float = 1.0, seed: int = 0) -> S
         if start < end:
             written.poses[image] = found[start:end]
     return written
-
-
-def stand_in_engine(folder: Path) -> Path:
-    """A file that fingerprints take for the engine's."""
-    write_bytes(folder / "engine.onnx", b"no engine")
-    return folder / "engine.onnx"
 
 
 def _uneven(rng: np.random.Generator, count: int) -> Floats:
@@ -152,7 +146,7 @@ def _detections(
     anywhere = _poses_in(empty, rng.uniform(0, 1, (len(empty), JOINTS, 2)))
     image_of = np.concatenate([owners[person], rng.choice(ids, len(empty))])
     boxes = np.concatenate([people[person] * jitter, empty])
-    good = np.concatenate([1 - spread[:, 0, 0], np.full(len(empty), 0.2)])
+    good = np.concatenate([1 - spread[:, 0, 0], np.full(len(empty), 0.4)])
     scores = np.clip(good * rng.beta(4, 2, count), 0.001, 0.999)
     kept = rng.uniform(0, 1, (count, JOINTS)) * good[:, None]
     poses = np.concatenate([np.concatenate([close, anywhere]), kept[..., None]], axis=2)

@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.evaluation.number_text import number_as_text, rows_as_text
+
+_AT_A_TIME = 512
+"""Detections whose text is made together: bounds memory and stays in the cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:
@@ -54,6 +59,28 @@ class Detections:
             self.center[index],
             self.scale[index],
         )
+
+    def as_json(self) -> Iterator[bytes]:
+        """The same entries as JSON, one line each; keypoints have to be float32.
+
+        Raises ValueError for NaN and infinity, which JSON does not have.
+        """
+        for start in range(0, len(self), _AT_A_TIME):
+            part = self[start : start + _AT_A_TIME]
+            rows = zip(
+                part.image_ids.tolist(),
+                part.category_ids.tolist(),
+                rows_as_text(part.keypoints.reshape(len(part), -1)),
+                part.scores.tolist(),
+                rows_as_text(part.center),
+                rows_as_text(part.scale),
+                strict=True,
+            )
+            for image_id, category_id, keypoints, score, center, scale in rows:
+                yield (
+                    b'{"image_id": %d, "category_id": %d, "keypoints": [%b], "score": %b,'
+                    b' "center": [%b], "scale": [%b]}'
+                ) % (image_id, category_id, keypoints, number_as_text(score), center, scale)
 
     def as_coco(self) -> Iterator[dict[str, Any]]:
         """The entries of a COCO results file, one after the other."""

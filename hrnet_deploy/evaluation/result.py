@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -223,11 +222,10 @@ def detections_path(output: Path) -> Path:
 def write_result(result: EvalResult, output: Path) -> None:
     """Write the detections, then the result file: where that is, the evaluation is complete."""
     with atomic_write(detections_path(output)) as stream:
-        separator = "[\n"
-        for detection in result.detections.as_coco():
-            line = separator + json.dumps(detection, allow_nan=False)
-            stream.write(line.encode())
-            separator = ",\n"
+        separator = b"[\n"
+        for line in result.detections.as_json():
+            stream.write(separator + line)
+            separator = b",\n"
         stream.write(b"\n]\n" if result.detections else b"[]\n")
     write_json(output, result.as_json())
 
