@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Persons that are drawn and listed; the others are counted."""
-SIDE_PX = 240
+SIDE_PX = 320
+"""The larger side of the drawing."""
 SEEN = 0.2
 _COLOURS = ("#2ca02c", "#ff7f0e", "#1f77b4", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 
@@ -48,7 +49,12 @@ def _svg(poses: Poses) -> str:
     stroke = max(width, height) / SIDE_PX
     parts = [_person(poses, person, stroke) for person in range(min(len(poses), SHOWN))]
     view = f"{low[0]:.1f} {low[1]:.1f} {width:.1f} {height:.1f}"
-    return f'<svg width="{SIDE_PX}" height="{SIDE_PX}" viewBox="{view}">{"".join(parts)}</svg>'
+    wide, high = (round(side / stroke) for side in (width, height))
+    look = "display:block;margin:6px 0;overflow:visible"
+    return (
+        f'<svg width="{wide}" height="{high}" style="{look}" viewBox="{view}">'
+        f"{''.join(parts)}</svg>"
+    )
 
 
 def _person(poses: Poses, person: int, stroke: float) -> str:

@@ -15,6 +15,10 @@ KEYPOINT_THRESHOLD = 0.2
 """Keypoints scored lower do not count for a person's score (official HRNet, ``in_vis_thre``)."""
 
 
+REPR_SCORES = 8
+"""Persons whose scores ``repr`` shows."""
+
+
 @dataclass(frozen=True, eq=False)
 class Poses:
     """The poses of N persons in one picture; N may be 0.
@@ -33,6 +37,12 @@ class Poses:
 
     def __len__(self) -> int:
         return len(self.keypoints_px)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{score:.2f}" for score in self.instance_scores[:REPR_SCORES])
+        more = ", ..." if len(self) > REPR_SCORES else ""
+        joints = len(self.keypoint_names)
+        return f"Poses(persons={len(self)}, keypoints={joints}, scores=[{scores}{more}])"
 
     def draw(
         self, image_bgr: NDArray[np.uint8], *, threshold: float = 0.2, boxes: bool = False

@@ -160,3 +160,19 @@ def test_a_full_disk_leaves_nothing_behind(
     assert old.read_text() == "old"
     left = {file.name for file in tmp_path.iterdir()}
     assert left <= {"out.jsonl", "out.jsonl.journal"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "gpu"], "--device: is 'gpu'. Give cpu"),
+        (["--device=gpu"], "--device: is 'gpu'. Give cpu"),
+        (["--devices", "0,0"], "--devices: names a GPU twice"),
+    ],
+)
+def test_arguments_are_called_by_their_options(
+    tiny_onnx: Path, world: World, tmp_path: Path, words: list[str], message: str
+) -> None:
+    done = predict(tiny_onnx, tmp_path, world.images, "--whole-image", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"hrnet-deploy: error: {message}")

@@ -32,6 +32,12 @@ def test_notebooks_get_a_drawing_and_a_table(count: int) -> None:
     assert len(tree.findall(".//line")) == 2 * min(count, 8)
 
 
+def test_a_short_representation() -> None:
+    assert repr(poses(0)) == "Poses(persons=0, keypoints=3, scores=[])"
+    assert repr(poses(2)) == "Poses(persons=2, keypoints=3, scores=[0.90, 0.90])"
+    assert repr(poses(9)).count("0.90") == 8
+
+
 def test_poses_draw_themselves() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     assert poses(1).draw(image).any()
