@@ -64,9 +64,9 @@ def check_opset(opset: int, version: str, *, subject: Subject) -> None:
         raise InputError(subject, problem, fix)
 
 
-def check_fp8(network: Buildable, gpu: Gpu, *, subject: Subject) -> None:
+def check_fp8(model: Buildable, gpu: Gpu, *, subject: Subject) -> None:
     """Refuse an fp8 file for a GPU that does not compute in FP8."""
-    if network.precision == "fp8" and gpu.compute_capability < FP8_CAPABILITY:
+    if model.precision == "fp8" and gpu.compute_capability < FP8_CAPABILITY:
         major, minor = gpu.compute_capability
         problem = f"is fp8, the {gpu.name} has compute capability {major}.{minor}, 8.9 is needed"
         raise InputError(subject, problem, "Give an int8 or fp16 file")
@@ -195,8 +195,12 @@ class _Build:
     def _pin_type(self, layer: Any) -> None:
         floating = (self._trt.DataType.FLOAT, self._trt.DataType.HALF)
         kinds = [layer.get_output(index).dtype for index in range(layer.num_outputs)]
-        if kinds and kinds[0] in floating:
-            layer.precision = kinds[0]
+        # A comparison gives no floats, and yet it shall compare them as they are.
+        inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+        compared = [tensor.dtype for tensor in inputs if tensor is not None]
+        computed = [kind for kind in (*kinds, *compared) if kind in floating]
+        if computed:
+            layer.precision = computed[0]
         for index, kind in enumerate(kinds):
             if kind in floating:
                 layer.set_output_type(index, kind)
@@ -215,6 +219,10 @@ class _Build:
             dimensions.set_shape(name, *shapes)
         if config.add_optimization_profile(dimensions) < 0:
             raise self._failed("TensorRT refused the batch profile")
+        if self._tensorrt.major == 8:
+            # 8.6 gives a profile to one context alone unless it is told otherwise, and the runner
+            # has one for each batch size and slot; from 10 on contexts share it.
+            config.set_preview_feature(self._trt.PreviewFeature.PROFILE_SHARING_0806, True)
 
     def _refused(self, parser: Any) -> DeployError:
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]

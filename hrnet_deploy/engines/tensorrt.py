@@ -6,6 +6,7 @@ downloaded, each on a stream of its own. Every batch size is replayed from a CUD
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.cuda.arrays import DeviceArray, device_array
-from hrnet_deploy.engines.cuda.device import Device
+from hrnet_deploy.engines.cuda.device import Device, GpuFault
 from hrnet_deploy.engines.cuda.frames import CropCutter, Frame
 from hrnet_deploy.engines.manifest import (
     Machine,
@@ -271,8 +272,14 @@ class TensorRTEngine(Engine):
         return self._plan
 
     def _release(self) -> None:
-        """Contexts before the engine, the engine before the runtime, memory last."""
+        """Contexts before the engine, the engine before the runtime, memory last.
+
+        What still runs is waited for: TensorRT must not lose a context under way.
+        """
         with self._device:
+            with contextlib.suppress(GpuFault):  # of a lost GPU, which was told before
+                for stream in (self._upload, self._compute, self._download):
+                    self._device.drain(stream)
             for slot in self._slots:
                 slot.replays.clear()
             self._plan = None

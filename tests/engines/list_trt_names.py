@@ -43,6 +43,7 @@ CLASSES = [
     "MemoryPoolType",
     "NetworkDefinitionCreationFlag",
     "OnnxParser",
+    "PreviewFeature",
     "ProfilingVerbosity",
     "Runtime",
     "TacticSource",

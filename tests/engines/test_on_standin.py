@@ -101,11 +101,13 @@ def test_what_the_builder_is_told(driver: Path, tmp_path: Path) -> None:
 
     old = head("8.6.1", "--workspace-mb", 64)
     assert old["flags"] == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
-    assert old["pinned"] == ["HALF", None, None, "FLOAT"]
+    assert old["pinned"] == ["HALF", None, None, "FLOAT", "FLOAT"]
+    assert old["preview"] == ["PROFILE_SHARING_0806"]
     assert old["settings"]["workspace"] == 64 << 20
     new = head("11.4.0.106", "--tf32", "--version-compatible")
     assert new["flags"] == ["EXCLUDE_LEAN_RUNTIME", "TF32", "VERSION_COMPATIBLE"]
-    assert new["pinned"] == [None] * 4
+    assert new["pinned"] == [None] * 5
+    assert new["preview"] == []
     code, _, stderr = finished(
         command(
             driver,

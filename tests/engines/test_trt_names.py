@@ -44,6 +44,7 @@ GUARDED = {
     "BuilderFlag.INT8": "only where nothing is strongly typed: 8.6",
     "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": "only where nothing is strongly typed: 8.6",
     "IProgressMonitor": "hasattr",
+    "PreviewFeature.PROFILE_SHARING_0806": "8.6 alone",
 }
 """Names that some versions lack, and what keeps the code from using them there."""
 

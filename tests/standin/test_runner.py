@@ -238,6 +238,20 @@ def test_nothing_is_left_after_closing(plan: Path) -> None:
             pending.result()
 
 
+def test_closing_waits_for_what_still_runs(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load_plan_engine(plan)
+    drain, alive = engine._device.drain, []
+
+    def watched(stream: object) -> None:
+        alive.append(engine._plan is not None)
+        drain(stream)
+
+    monkeypatch.setattr(engine._device, "drain", watched)
+    engine.submit(noise(3))
+    engine.close()
+    assert alive == [True] * 3
+
+
 def test_a_failed_load_leaves_nothing(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tensorrt.FAULT", "deserialise")
     with pytest.raises(EnvironmentFault, match=r"cannot load it \(Magic tag does not match\)"):

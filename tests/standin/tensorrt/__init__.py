@@ -101,6 +101,7 @@ class ICudaEngine(_Strict):
         values = [*self._session.get_inputs(), *self._session.get_outputs()]
         self._tensors = {value.name: value for value in values}
         self._inputs = [value.name for value in self._session.get_inputs()]
+        self._contexts = 0
 
     @property
     def num_io_tensors(self) -> int:
@@ -153,6 +154,11 @@ class IExecutionContext(_Strict):
 
     def __init__(self, engine: ICudaEngine, *, owns_memory: bool) -> None:
         self._engine, self._has_memory = engine, owns_memory
+        engine._contexts += 1
+        alone = (
+            __version__.startswith("8.") and "PROFILE_SHARING_0806" not in engine._head["preview"]
+        )
+        self._has_profile = engine._contexts == 1 or not alone
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._keep: list[object] = []
@@ -172,6 +178,9 @@ class IExecutionContext(_Strict):
         fixed = tuple(self._engine.get_tensor_shape(name))
         low, _, high = self._engine._head["profile"].get(name, (fixed, fixed, fixed))  # type: ignore[attr-defined]
         good = all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+        if not self._has_profile:
+            _say(self._engine._logger, "ERROR", "Profile 0 has been chosen by another context")
+            return False
         if good:
             self._shapes[name] = shape
         else:
@@ -228,12 +237,20 @@ def _view(address: int, shape: tuple[int, ...], dtype: object) -> np.ndarray:
 class _Layer(_Strict):
     _owner = "ILayer"
 
-    def __init__(self, kind: str, dtype: object) -> None:
+    def __init__(self, kind: str, dtype: object, reads: object = None) -> None:
         self._type, self._dtype, self._pinned = LayerType[kind], dtype, None
+        self._reads = reads or dtype
 
     @property
     def type(self) -> object:
         return self._type
+
+    @property
+    def num_inputs(self) -> int:
+        return 1
+
+    def get_input(self, index: int) -> _Tensor:
+        return _Tensor(self._reads)
 
     @property
     def num_outputs(self) -> int:
@@ -277,6 +294,7 @@ class INetworkDefinition(_Strict):
             _Layer("CONSTANT", DataType.FLOAT),
             _Layer("TOPK", DataType.INT32),
             _Layer("CONVOLUTION", DataType.FLOAT),
+            _Layer("ELEMENTWISE", DataType.BOOL, reads=DataType.FLOAT),
         ]
 
     @property
@@ -342,6 +360,11 @@ class IBuilderConfig(_Strict):
         self._profile: IOptimizationProfile | None = None
         self._cache: ITimingCache | None = None
         self._settings: dict[str, object] = {}
+        self._preview: list[str] = []
+
+    def set_preview_feature(self, feature: object, enable: bool) -> None:
+        assert enable
+        self._preview.append(feature.name)  # type: ignore[attr-defined]
 
     def set_flag(self, flag: object) -> None:
         self._flags.add(flag)  # type: ignore[arg-type]
@@ -416,6 +439,7 @@ class Builder(_Strict):
         head = {
             "profile": profile,
             "flags": flags,
+            "preview": config._preview,
             "network": network._flags,
             "pinned": pinned,
             "settings": config._settings,
@@ -454,6 +478,7 @@ LayerInformationFormat = _enum("LayerInformationFormat")
 LayerType = _enum("LayerType")
 MemoryPoolType = _enum("MemoryPoolType")
 NetworkDefinitionCreationFlag = _enum("NetworkDefinitionCreationFlag")
+PreviewFeature = _enum("PreviewFeature")
 ProfilingVerbosity = _enum("ProfilingVerbosity")
 TacticSource = _enum("TacticSource")
 TensorIOMode = _enum("TensorIOMode")
