@@ -92,13 +92,21 @@ def _abilities(
     yield _needs(packages, "export", dict.fromkeys(("torch", "onnx", "safetensors"), export))
     yield _onnxruntime_cuda(packages, providers, report)
     yield _tensorrt(packages, report)
-    if (packages["cv2"] or "").startswith("5"):
-        yield Ability(
-            "published crops",
-            False,
-            f"OpenCV {packages['cv2']} cuts crops that differ by up to 5 grey levels",
-            "pip install 'opencv-python-headless<5'",
-        )
+    yield from _opencv(packages)
+
+
+def _opencv(packages: dict[str, str | None]) -> Iterable[Ability]:
+    """What is wrong with OpenCV: too new, or two packages that write over one another."""
+    installed = {name: _distribution(name) for name in DISTRIBUTIONS["cv2"]}
+    several = [f"{name} {version}" for name, version in installed.items() if version]
+    if len(several) > 1:
+        names = " ".join(name.split()[0] for name in several)
+        problem = f"{' and '.join(several)} write over one another: which one works is chance"
+        fix = f"pip uninstall {names}; pip install 'opencv-python-headless<5'"
+        yield Ability("published crops", False, problem, fix)
+    elif (packages["cv2"] or "").startswith("5"):
+        problem = f"OpenCV {packages['cv2']} cuts crops that differ by up to 5 grey levels"
+        yield Ability("published crops", False, problem, "pip install 'opencv-python-headless<5'")
 
 
 def _needs(packages: dict[str, str | None], name: str, lines: dict[str, str]) -> Ability:
@@ -134,15 +142,20 @@ def _tensorrt(packages: dict[str, str | None], report: GpuReport) -> Ability:
 def _version(module: str) -> str | None:
     """The version of whichever distribution brings ``module``, None where there is none."""
     for name in DISTRIBUTIONS[module]:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        if version := _distribution(name):
+            return version
     # Packages of a Linux distribution (JetPack) may lack the metadata.
     top = module.split(".")[0]
     if module != "nvrtc" and "." not in module and importlib.util.find_spec(top) is not None:
         return "unknown"
     return None
+
+
+def _distribution(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _providers() -> list[str]:

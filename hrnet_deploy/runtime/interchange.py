@@ -14,7 +14,9 @@ from hrnet_deploy.runtime.checks import checked_boxes
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 BOXES, NAMES = "boxes_xyxy", "instance_scores"
-"""What ``KeyPoints`` has no place for travels in its ``data``, one entry a person."""
+"""Boxes, for which ``KeyPoints`` has no place, travel in its ``data``; scores do so as well, since
+only newer versions have ``detection_confidence``."""
+DETECTION = "detection_confidence"
 
 
 def from_array(
@@ -57,12 +59,14 @@ def _around(keypoints_px: NDArray[np.float32]) -> NDArray[np.float64]:
 def to_supervision(poses: Poses) -> Any:
     """``supervision.KeyPoints`` with ``xy`` (N, K, 2) and confidences (N, K)."""
     library = require("supervision", extra="supervision", purpose="Poses.to_supervision")
-    values = {
+    values: dict[str, Any] = {
         "xy": poses.keypoints_px,
         "class_id": np.zeros(len(poses), int),
         _confidence_name(library.KeyPoints): poses.scores,
         "data": {BOXES: poses.boxes_xyxy, NAMES: poses.instance_scores},
     }
+    if DETECTION in _fields(library.KeyPoints):
+        values[DETECTION] = poses.instance_scores
     return library.KeyPoints(**values)
 
 
@@ -77,7 +81,7 @@ def from_supervision(
     keypoints is not that of the names.
     """
     keypoints_px = np.asarray(key_points.xy, np.float32)
-    if keypoints_px.shape == (0,):
+    if keypoints_px.size == 0:  # supervision's own empty ones have no keypoints either
         keypoints_px = keypoints_px.reshape(0, len(keypoint_names), 2)
     if keypoints_px.shape[1:] != (len(keypoint_names), 2):
         problem = f"has xy {keypoints_px.shape}, expected (N, {len(keypoint_names)}, 2)"
@@ -85,12 +89,14 @@ def from_supervision(
     confidence = getattr(key_points, _confidence_name(type(key_points)), None)
     scores = np.ones(keypoints_px.shape[:2], np.float32)
     if confidence is not None:
-        scores = np.asarray(confidence, np.float32)
+        scores = np.asarray(confidence, np.float32).reshape(scores.shape)
     data = getattr(key_points, "data", None) or {}
     boxes = data.get(BOXES)
     if boxes is None:
         boxes = _around(keypoints_px)
     total = data.get(NAMES)
+    if total is None:
+        total = getattr(key_points, DETECTION, None)
     return Poses(
         keypoints_px,
         scores,
@@ -103,5 +109,8 @@ def from_supervision(
 
 def _confidence_name(kind: Any) -> str:
     """Newer versions tell the keypoints' confidence from the detection's."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return "keypoint_confidence" if "keypoint_confidence" in names else "confidence"
+    return "keypoint_confidence" if "keypoint_confidence" in _fields(kind) else "confidence"
+
+
+def _fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}

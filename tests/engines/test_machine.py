@@ -65,6 +65,17 @@ def test_opencv_5_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["published crops"]["fix"] == "pip install 'opencv-python-headless<5'"
 
 
+def test_two_opencvs_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {"opencv-python-headless": "4.14.0", "opencv-python": "5.0.0"}
+    monkeypatch.setattr(machine, "_distribution", both.get)
+    found = abilities(monkeypatch, {"cv2": "4.14.0"}, GpuReport((), None, "no driver"))
+    problem = "opencv-python-headless 4.14.0 and opencv-python 5.0.0 write over one another"
+    assert str(found["published crops"]["problem"]).startswith(problem)
+    assert str(found["published crops"]["fix"]).startswith(
+        "pip uninstall opencv-python-headless opencv-python; pip install"
+    )
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.0.1", "10.16.1.11", "11.4.0.106", "9.3.0"])
 def test_supported_versions(version: str) -> None:
     check_version(version, subject="w.plan")

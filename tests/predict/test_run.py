@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ pytest.importorskip("onnx", reason="needs the onnx package")
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.predict.job import PredictJob
+from hrnet_deploy.predict.outputs import ParquetFile
 from hrnet_deploy.predict.run import Summary, predict_to_files
 from hrnet_deploy.runtime.image import read_image
+from tests.tiny import tiny_spec
 from tests.world import World, make_world
 
 
@@ -102,18 +105,36 @@ def test_our_csv_is_read_as_boxes_again(tiny_onnx: Path, world: World, tmp_path:
 
 
 def test_parquet_needs_pyarrow_and_says_so_before_any_work(
-    tiny_onnx: Path, world: World, tmp_path: Path
+    tiny_onnx: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     output = tmp_path / "poses.parquet"
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        with pytest.raises(EnvironmentFault, match=r"needs pyarrow.*hrnet-deploy\[parquet\]"):
-            run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,))
-        assert not output.exists()
-        return
-    run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,))
-    assert parquet.read_table(output).num_rows == 7
+    with pytest.raises(EnvironmentFault, match=r"needs pyarrow.*hrnet-deploy\[parquet\]"):
+        run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,))
+    assert not output.exists()
+
+
+def test_parquet_holds_what_csv_holds(
+    tiny_onnx: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("hrnet_deploy.predict.outputs.PARQUET_ROWS", 2)  # several row groups
+    outputs = tmp_path / "poses.csv", tmp_path / "poses.parquet"
+    run(tiny_onnx, world.images, boxes=world.annotations, outputs=outputs)
+    with outputs[0].open(newline="") as stream:
+        expected = list(csv.DictReader(stream))
+    table = parquet.read_table(outputs[1])
+    assert table.column_names == list(expected[0])
+    rows = table.to_pylist()
+    assert len(rows) == len(expected) == 7
+    for row, texts in zip(rows, expected, strict=True):
+        for name, value in row.items():
+            text = texts[name]
+            assert (value is None) == (text == "")
+            assert value is None or value == (text if name == "source" else float(text))
+    with ParquetFile(tmp_path / "none.parquet", tiny_spec()) as nobody:
+        nobody.finish()
+    assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
 
 
 def test_without_boxes_the_error_says_the_three_ways(tiny_onnx: Path, world: World) -> None:

@@ -90,6 +90,24 @@ def test_there_and_back_through_supervision(
     assert bare is None or bare.scores.min() == 1
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_real_library_takes_and_gives_them(count: int) -> None:
+    sv = pytest.importorskip("supervision")
+    before = poses(count)
+    key_points = before.to_supervision()
+    after = Poses.from_supervision(key_points, before.keypoint_names, before.skeleton)
+    for field in dataclasses.fields(Poses):
+        np.testing.assert_array_equal(getattr(before, field.name), getattr(after, field.name))
+    if count:
+        last = Poses.from_supervision(key_points[count - 1 : count], before.keypoint_names)
+        np.testing.assert_array_equal(last.boxes_xyxy, before.boxes_xyxy[-1:])
+        image = np.zeros((60, 80, 3), np.uint8)
+        assert sv.VertexAnnotator().annotate(image.copy(), key_points).any()
+    bare = sv.KeyPoints(xy=before.keypoints_px)
+    assert (Poses.from_supervision(bare, before.keypoint_names).scores == 1).all()
+    assert len(Poses.from_supervision(sv.KeyPoints.empty(), before.keypoint_names)) == 0
+
+
 def test_supervision_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(EnvironmentFault, match=r"hrnet-deploy\[supervision\]"):
