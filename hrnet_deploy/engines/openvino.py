@@ -234,7 +234,7 @@ def check_precision(compiled: Any, precision: str, path: str, *, eight_bit: int 
 
 def _wanted_precision(spec: ModelSpec, precision: str | None, path: Path) -> str:
     if spec.precision == "fp8":
-        fix = "Use the backend onnxruntime, which emulates it too, or build a TensorRT plan"
+        fix = "Use the backend onnxruntime, or build a TensorRT plan"
         raise InputError(path, "is typed fp8, which OpenVINO would compute in float32", fix)
     wanted = precision or spec.precision
     if wanted not in HINTS:

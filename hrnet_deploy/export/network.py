@@ -180,7 +180,11 @@ class HRNetWriter:
             typed = value.astype(self.dtype)
         if not np.isfinite(typed).all():
             problem = f"the folded weights of {name} overflow {np.dtype(self.dtype).name}"
-            raise InputError(self.source, problem, "Export with --precision fp32")
+            raise InputError(
+                self.source,
+                problem,
+                "Write it in float32: export --precision fp32, quantize --float fp32",
+            )
         return typed
 
 
