@@ -1,13 +1,13 @@
 """Which measure of doubt an adaptive flip-test should follow, and what it costs: AP against share.
 
     python benchmarks/adaptive_flip.py
-    python benchmarks/adaptive_flip.py --name mine --engine w32.noflip.onnx --annotations A --images B
+    python benchmarks/adaptive_flip.py --name mine --engine w32.onnx --annotations A --images B
 
 Without arguments the demo network looks at generated people, as they come and blurred, darkened and
 noisy by chance, so that easy and hard persons are mixed. With arguments it is any engine without
-flip-test on any COCO set. For every measure: AP against the exact flip-test with a second pass for a
-third of the persons, and held out: each half of the pictures with the threshold that the other half
-asks for. Writes benchmarks/results/adaptive_flip.json, where sets of other names stay.
+flip-test on any COCO set. For every measure: AP against the exact flip-test with a second pass for
+a third of the persons, and held out: each half of the pictures with the threshold that the other
+half asks for. Writes benchmarks/results/adaptive_flip.json, where sets of other names stay.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ def _measured(engine: Engine, annotations: Path, images: Path) -> dict[str, Any]
     names["by chance"] = np.random.default_rng(0).random(len(trial.rows))
     ends = trial.curve(np.array([2.0, 0.0]))[:, 0]
     return {
+        "command": " ".join(["adaptive_flip.py", *(Path(word).name for word in sys.argv[1:])]),
         "engine": Path(engine.info.path).name,
         "engine_sha256": engine.info.sha256,
         "data": plan.fingerprint["data"],

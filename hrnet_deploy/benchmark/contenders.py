@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrnet_deploy.benchmark.cost import Cost, graph_cost
-from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.engines import Engine
+from hrnet_deploy.engines.manifest import read_manifest
 from hrnet_deploy.engines.signature import read_engine_file
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.files import check_input_file
+from hrnet_deploy.runtime.flip_choice import load_with_flip
 from hrnet_deploy.spec import ModelSpec
 
 ENGINES = (".onnx", ".plan")
@@ -24,13 +26,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Way:
-    """How one artefact is run; ``backend`` "torch" is PyTorch, eager, with the official decode."""
+    """How one artefact is run; ``backend`` "torch" is PyTorch, eager, with the official decode.
+
+    ``flip`` and ``flip_threshold`` are those of ``with_flip``.
+    """
 
     path: Path
     backend: str | None
     precision: str
     device: str | None
     threads: int | None
+    flip: str | None = None
+    flip_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,16 @@ def ways(
     *,
     device: str | None,
     threads: int | None,
+    flips: Sequence[str] = (),
+    flip_threshold: float | None = None,
 ) -> list[Way]:
     """Every combination that makes sense, in the order of ``paths``.
 
     Without backends an ONNX file is run on the CPU by ONNX Runtime and, where it is installed and
     the processor can, by OpenVINO: a float32 file as it is and in bfloat16, an int8 file as it is.
-    Raises InputError for a missing file, an unknown type and one that is given twice.
+    Each engine is run with those of ``flips`` that it can give, by default as it is. Raises
+    InputError for a missing file, an unknown type, one that is given twice, and an engine that can
+    give none of ``flips``.
     """
     found = []
     for path in paths:
@@ -78,11 +89,28 @@ def ways(
             ]
         else:
             combinations = _everything(path, device)
-        found += [Way(path, *combination, device, threads) for combination in combinations]
+        modes = (None,) if suffix in CHECKPOINTS or not flips else _flips(path, flips)
+        found += [
+            Way(path, *way, device, threads, flip, flip_threshold if flip == "adaptive" else None)
+            for way in combinations
+            for flip in modes
+        ]
     if len(set(found)) < len(found):
         twice = next(way.path for way in found if found.count(way) > 1)
         raise InputError(twice, "is given twice", "Give each artefact once")
     return found
+
+
+def _flips(path: Path, flips: Sequence[str]) -> list[str]:
+    """Those of ``flips`` that an engine file can give."""
+    spec = read_manifest(path).spec if path.suffix.lower() == ".plan" else read_engine_file(path)[1]
+    can = ("exact",) if spec.flip_test else ("adaptive", "off")
+    modes = [flip for flip in flips if flip in can]
+    if not modes:
+        has, flag = ("a", "--no-flip") if spec.flip_test else ("no", "--flip")
+        problem = f"has {has} flip-test in its graph, {', '.join(flips)} was asked for"
+        raise InputError(path, problem, f"Export it with {flag}, or ask for {' or '.join(can)} too")
+    return modes
 
 
 def _everything(path: Path, device: str | None) -> list[tuple[str | None, str]]:
@@ -124,8 +152,10 @@ def open_way(way: Way, spec: ModelSpec | None) -> Engine:
     """The engine of one way; ``spec`` says what a checkpoint has to do, None its defaults."""
     if way.backend == "torch":
         return _torch(way, spec)
-    return load_engine(
+    return load_with_flip(
         way.path,
+        flip=way.flip,
+        flip_threshold=way.flip_threshold,
         device=way.device,
         threads=way.threads,
         backend=way.backend,
@@ -162,11 +192,17 @@ def _torch(way: Way, spec: ModelSpec | None) -> Engine:
 def _name(way: Way, engine: Engine) -> str:
     info = engine.info
     device = "" if info.device == "cpu" else f" {info.device}"
-    return f"{way.path.name} {info.backend} {info.precision}{device}"
+    flip = " adaptive" if way.flip == "adaptive" else ""
+    return f"{way.path.name} {info.backend} {info.precision}{flip}{device}"
 
 
 def _cost(way: Way, spec: ModelSpec, paths: list[Path], say: Say) -> Cost | None:
-    """Counted in the file itself, or in an ONNX file of the same checkpoint."""
+    """Counted in the file itself, or in an ONNX file of the same checkpoint.
+
+    None for an adaptive flip-test, whose work depends on the persons.
+    """
+    if way.flip == "adaptive":
+        return None
     candidates = [way.path] if way.path.suffix.lower() == ".onnx" else paths
     for path in candidates:
         if path.suffix.lower() != ".onnx":

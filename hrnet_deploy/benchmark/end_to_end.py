@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrnet_deploy.benchmark.contenders import Contender
 from hrnet_deploy.benchmark.measure import Progress, Stop, Task, Timings, interleaved
@@ -16,7 +17,9 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import ground_truth_boxes, read_boxes
 from hrnet_deploy.evaluation.coco import read_annotations
 from hrnet_deploy.evaluation.pictures import find_pictures
-from hrnet_deploy.runtime.crops import crop_into
+from hrnet_deploy.export.crops import seeded_crops
+from hrnet_deploy.runtime.crops import crop_batches, crop_into
+from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.jobs import ImageJob
@@ -74,6 +77,24 @@ def end_to_end(
 
     tasks = [Task(c.name, lambda c=c: work(c)) for c in contenders]  # type: ignore[misc]
     return interleaved(tasks, rounds=rounds, warmup=1, stop=stop, progress=progress)
+
+
+def crops_for(engine: Engine, jobs: Sequence[ImageJob], batch: int) -> NDArray[np.uint8]:
+    """A batch of noise; for an adaptive flip-test of persons, since it matters what they show."""
+    if not isinstance(engine, FlipEngine):
+        return seeded_crops(engine.spec.input_size_hw, batch)
+    pictures = [read_image(job.path) for job in jobs[:batch]]
+    geometries = [job.geometry for job in jobs[:batch]]
+    crops = next(crop_batches(pictures, geometries, engine.spec.input_size_hw, batch))
+    return np.resize(crops, (batch, *crops.shape[1:]))
+
+
+def second_pass_share(contender: Contender, jobs: Sequence[ImageJob], batch: int) -> float | None:
+    """The share of the persons that an adaptive flip-test looks at twice; None without one."""
+    if not isinstance(contender.engine, FlipEngine):
+        return None
+    results = list(poses_of_images(contender.engine, jobs, batch_size=batch))
+    return sum(r.second_passes for r in results) / sum(len(job.geometry) for job in jobs)
 
 
 def stage_seconds(engine: Engine, jobs: Sequence[ImageJob], batch: int) -> dict[str, float]:

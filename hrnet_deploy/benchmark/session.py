@@ -12,7 +12,14 @@ from typing import Any
 
 from hrnet_deploy.benchmark.ceiling import Ceiling, copy_ceiling, gemm_ceilings
 from hrnet_deploy.benchmark.contenders import Contender, Way, carried_spec, open_contenders, ways
-from hrnet_deploy.benchmark.end_to_end import Pictures, end_to_end, jobs_for, stage_seconds
+from hrnet_deploy.benchmark.end_to_end import (
+    Pictures,
+    crops_for,
+    end_to_end,
+    jobs_for,
+    second_pass_share,
+    stage_seconds,
+)
 from hrnet_deploy.benchmark.figures import add_figures
 from hrnet_deploy.benchmark.machine import machine_facts, momentary_facts
 from hrnet_deploy.benchmark.measure import (
@@ -28,8 +35,8 @@ from hrnet_deploy.benchmark.results import SCHEMA_VERSION
 from hrnet_deploy.benchmark.statistics import summarise
 from hrnet_deploy.benchmark.watch import Watch
 from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.errors import DeployError, EnvironmentFault
-from hrnet_deploy.export.crops import seeded_crops
+from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
+from hrnet_deploy.runtime.flip_choice import flip_facts
 from hrnet_deploy.runtime.jobs import ImageJob
 
 SWEEP_SHARE = 3
@@ -39,13 +46,19 @@ MIN_ROUNDS = 3
 
 @dataclass(frozen=True)
 class BenchmarkJob:
-    """What to measure and how often; ``pictures`` None leaves the way from files out."""
+    """What to measure and how often; ``pictures`` None leaves the way from files out.
+
+    ``flips`` are the kinds of flip-test, none for what each engine contains. An adaptive one needs
+    ``pictures``: its work depends on the persons.
+    """
 
     artefacts: tuple[Path, ...]
     backends: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     device: str | None = None
     threads: int | None = None
+    flips: tuple[str, ...] = ()
+    flip_threshold: float | None = None
     batch: int = 8
     sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
     rounds: int = 20
@@ -67,8 +80,17 @@ def run_benchmark(
     Raises what a wrong input or a missing device raises before anything is measured. An error in
     the middle ends the measurement; ``failed`` then says so and what was finished is kept.
     """
+    if "adaptive" in job.flips and job.pictures is None:
+        problem = "is adaptive, whose work depends on the persons"
+        raise InputError("flip", problem, "Give --images and --annotations")
     all_ways = ways(
-        job.artefacts, job.backends, job.precisions, device=job.device, threads=job.threads
+        job.artefacts,
+        job.backends,
+        job.precisions,
+        device=job.device,
+        threads=job.threads,
+        flips=job.flips,
+        flip_threshold=job.flip_threshold,
     )
     with ExitStack() as stack:
         contenders = open_contenders(all_ways, stack, say=say)
@@ -101,6 +123,7 @@ class _Session:
         self._notes: list[str] = []
         self._failed: DeployError | None = None
         self._jobs = self._whole_jobs()
+        self._shares: dict[str, float | None] = {}
 
     def _whole_jobs(self) -> dict[str, list[ImageJob]]:
         if self.job.pictures is None:
@@ -170,6 +193,11 @@ class _Session:
         self._notes += list(self._sweeps.failed.values())
 
     def _measure_whole(self) -> None:
+        for contender in self.contenders:
+            share = second_pass_share(contender, self._jobs[contender.name], self.job.batch)
+            self._shares[contender.name] = share
+            if share is not None:
+                self._notes.append(f"{contender.name}: {share:.1%} of the persons looked at twice")
         self._say(f"from files to keypoints, {self._few_rounds} rounds")
         self._whole = end_to_end(
             self.contenders,
@@ -198,7 +226,7 @@ class _Session:
         )
 
     def _task(self, contender: Contender, batch: int, name: str) -> Task:
-        crops = seeded_crops(contender.engine.spec.input_size_hw, batch)
+        crops = crops_for(contender.engine, self._jobs.get(contender.name, ()), batch)
         return Task(name, lambda: contender.engine.run(crops))
 
     def _fitting_batch(self, contender: Contender) -> int:
@@ -242,6 +270,8 @@ class _Session:
     def _settings(self) -> dict[str, Any]:
         names = ("device", "threads", "batch", "sweep", "rounds", "warmup")
         settings = {name: getattr(self.job, name) for name in names}
+        if self.job.flips:
+            settings["flips"] = list(self.job.flips)
         pictures = self.job.pictures
         settings["pictures"] = None if pictures is None else pictures.limit
         return settings
@@ -272,6 +302,7 @@ class _Session:
             "architecture": spec.architecture,
             "input_size_hw": list(spec.input_size_hw),
             "flip_test": spec.flip_test,
+            "flip": flip_facts(contender.engine),
             "batch": self._batches[name],
             "cost": None if contender.cost is None else dataclasses.asdict(contender.cost),
             "seconds": _rounded(self._timings.seconds.get(name, [])),
@@ -286,6 +317,7 @@ class _Session:
             "persons": sum(len(one.geometry) for one in jobs),
             "rows": {
                 contender.name: {
+                    "second_pass_share": self._shares.get(contender.name),
                     "seconds": _rounded(self._whole.seconds.get(contender.name, [])),
                     "stages": {
                         stage: _rounded(seconds)

@@ -12,6 +12,7 @@ import click
 from hrnet_deploy.cli.options import (
     FILE,
     MAX_BATCH,
+    FiniteRange,
     boxes_option,
     device_option,
     json_option,
@@ -75,6 +76,14 @@ class Batches(click.ParamType):  # type: ignore[type-arg]
 )  # fmt: skip
 @device_option
 @threads_option
+@click.option(
+    "--flip", "flips", multiple=True, type=click.Choice(["exact", "adaptive", "off"]),
+    help="Of engines that can; may be repeated. Default: what each contains.",
+)  # fmt: skip
+@click.option(
+    "--flip-threshold", type=FiniteRange(0, 1),
+    help="The doubt from which on. Default: as calibrate-flip found.",
+)  # fmt: skip
 @click.option("--images", type=FILE, help="Pictures, to measure the way from files too.")
 @click.option("--annotations", type=FILE, help="COCO keypoints for the boxes of --images.")
 @boxes_option

@@ -21,7 +21,7 @@ from hrnet_deploy.benchmark.session import BenchmarkJob, run_benchmark
 from hrnet_deploy.engines import load_engine
 from hrnet_deploy.engines.onnxruntime import OnnxRuntimeEngine
 from hrnet_deploy.errors import EnvironmentFault, InputError
-from tests.world import make_world
+from tests.world import NAMES, SIGMAS, make_world
 
 QUICK: dict[str, Any] = {
     "backends": ("onnxruntime",),
@@ -100,6 +100,31 @@ def test_the_whole_way_with_its_stages(make_tiny_onnx: Any, tmp_path: Path) -> N
     assert len(entry["seconds"]) == 3
     assert set(entry["figures"]["stages_ms_per_person"]) == set(STAGES)
     assert all(value > 0 for value in entry["figures"]["stages_ms_per_person"].values())
+
+
+def test_adaptive_beside_exact_flip_test(make_tiny_onnx: Any, tmp_path: Path) -> None:
+    """Each engine in the ways that it can; the share of second passes is that of the pictures."""
+    world = make_world(tmp_path / "world", images=8)
+    single = make_tiny_onnx("single.onnx", keypoint_names=NAMES, sigmas=SIGMAS)
+    exact = make_tiny_onnx("exact.onnx", keypoint_names=NAMES, sigmas=SIGMAS, flip_test=True)
+    pictures = Pictures(world.images, world.annotations, None, 4)
+    options = QUICK | {"flips": ("exact", "off", "adaptive"), "flip_threshold": 0}
+    run = run_benchmark(BenchmarkJob((exact, single), pictures=pictures, **options), say=quiet)
+    names = [
+        "exact.onnx onnxruntime fp32",
+        "single.onnx onnxruntime fp32",
+        "single.onnx onnxruntime fp32 adaptive",
+    ]
+    assert [row["name"] for row in run["rows"]] == names
+    assert [row["flip"] and row["flip"]["threshold"] for row in run["rows"]] == [None, None, 0]
+    shares = [run["end_to_end"]["rows"][name]["second_pass_share"] for name in names]
+    assert shares == [None, None, 1]
+    assert f"{names[2]}: 100.0% of the persons looked at twice" in run["notes"]
+    with pytest.raises(InputError, match=r"flip: is adaptive.* Give --images and --annotations"):
+        run_benchmark(BenchmarkJob((single,), **options), say=quiet)
+    options["flips"] = ("adaptive",)
+    with pytest.raises(InputError, match=r"exact.onnx: has a flip-test .* with --no-flip"):
+        run_benchmark(BenchmarkJob((exact,), pictures=pictures, **options), say=quiet)
 
 
 def test_a_signal_keeps_finished_rounds(small_onnx: Path) -> None:
