@@ -18,6 +18,7 @@ from hrnet_deploy.engines import Engine, NonFiniteOutput, load_engine
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
+from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.gpu_stream import GpuStream
 from hrnet_deploy.runtime.image import read_image
@@ -125,3 +126,17 @@ def test_crops_of_another_size_are_refused(on_gpu: Engine, jobs: list[ImageJob])
     wrong = ImageJob(0, jobs[0].path, CropGeometry.from_boxes_xywh([[0, 0, 9, 9]], (96, 128)))
     with pytest.raises(InputError, match=r"cuts \(96, 128\), the engine \(48, 64\)"):
         list(poses_of_images(on_gpu, [wrong], batch_size=4))
+
+
+def test_an_adaptive_flip_test_over_a_plan(
+    on_gpu: Engine, on_cpu: Engine, jobs: list[ImageJob]
+) -> None:
+    """Heatmaps come back from the GPU; crops are cut on the CPU, as the mirror images are."""
+    found, expected = (
+        list(poses_of_images(FlipEngine(engine, 0.9), jobs, batch_size=5))
+        for engine in (on_gpu, on_cpu)
+    )
+    compare(found, expected)
+    twice = [item.second_passes for item in found]
+    assert twice == [item.second_passes for item in expected]
+    assert 0 < sum(twice) < sum(PERSONS)
