@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
-from hrnet_deploy.engines.cuda.arrays import DeviceArray, device_array
+from hrnet_deploy.engines.cuda.arrays import DeviceArray, Reader, device_array
 from hrnet_deploy.engines.cuda.device import Device, GpuFault
 from hrnet_deploy.engines.cuda.frames import CropCutter, Frame
 from hrnet_deploy.engines.manifest import (
@@ -82,14 +82,17 @@ class TensorRTEngine(Engine):
     def submit(self, crops_nhwc: NDArray[np.uint8] | Any, *, heatmaps: bool = False) -> Pending:
         """Start a batch of 1 to ``max_batch`` crops (n, h, w, 3) uint8 BGR.
 
-        Crops on the GPU (``__cuda_array_interface__``) stay there.
+        Crops on the GPU (DLPack or ``__cuda_array_interface__``) stay there.
         """
-        on_device = device_array(crops_nhwc, name="crops_nhwc", ndim=4)
+        self._opened()
+        with self._device:  # where DLPack's owner orders its work before ours
+            reader = Reader(self._device.gpu.index, int(self._upload))
+            on_device = device_array(crops_nhwc, name="crops_nhwc", ndim=4, reader=reader)
         if on_device is None:
             self._check(crops_nhwc, heatmaps)
         else:
             self._check_shape(on_device, heatmaps)
-        count = self._check_count(crops_nhwc.shape[0])
+        count = self._check_count((on_device or crops_nhwc).shape[0])
         with self._device:
             slot = self._next_slot()
             if on_device is None:
@@ -98,7 +101,7 @@ class TensorRTEngine(Engine):
                 self._device.upload(slot.crops, slot.staging.address, size, self._upload)
             else:
                 self._copy_in(slot, on_device)
-                slot.borrowed = crops_nhwc
+                slot.borrowed = (crops_nhwc, on_device)
             return self._start(slot, count, heatmaps)
 
     def submit_frames(
@@ -122,8 +125,8 @@ class TensorRTEngine(Engine):
             if self._cutter is None:
                 self._cutter = CropCutter(self._device)
             slot = self._next_slot()
-            slot.borrowed = frames_bgr
             records = slot.frames.send(frames_bgr, image_to_input, frame_of_crop, self._upload)
+            slot.borrowed = (frames_bgr, slot.frames.taken())
             self._device.record(slot.uploaded, self._upload)
             self._device.wait(self._compute, slot.uploaded)
             size_wh = self.spec.input_size_wh

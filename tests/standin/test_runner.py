@@ -23,6 +23,7 @@ if "STANDIN_TENSORRT" not in os.environ:
 from hrnet_deploy import PoseEstimator
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput, load_engine
 from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.cuda import dlpack
 from hrnet_deploy.engines.cuda.device import Device, GpuFault
 from hrnet_deploy.engines.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from hrnet_deploy.engines.tensorrt import TensorRTEngine, load_plan_engine
@@ -167,6 +168,65 @@ class OnDevice:
             "version": 3,
             "stream": stream,
         }
+
+
+class ThroughDLPack:
+    """The same through DLPack; counts how often it was given back."""
+
+    def __init__(self, device: Device, array: Crops, *, index: int = 0) -> None:
+        with device:
+            address = device.allocate(array.nbytes)
+        ctypes.memmove(address, array.ctypes.data, array.nbytes)
+        self.shape, self.index = array.shape, index
+        self.given_back = 0
+        self.streams: list[int | None] = []
+        self._shape = (ctypes.c_int64 * array.ndim)(*array.shape)
+        self._deleter = dlpack.Deleter(self._free)
+        self._managed = dlpack.ManagedVersioned(1, 0, None, self._deleter, 0)
+        tensor = self._managed.tensor
+        tensor.data, tensor.ndim, tensor.shape = address, array.ndim, self._shape
+        tensor.device.kind, tensor.device.index = dlpack.CUDA, index
+        tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes = 1, 8, 1
+
+    def _free(self, _: int) -> None:
+        self.given_back += 1
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.CUDA, self.index
+
+    def __dlpack__(self, *, stream: int | None, max_version: tuple[int, int]) -> object:
+        self.streams.append(stream)
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = (
+            ctypes.py_object,
+            [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
+        )
+        return new(ctypes.addressof(self._managed), b"dltensor_versioned", None)
+
+
+def test_arrays_come_through_dlpack(engine: TensorRTEngine, reference: Engine) -> None:
+    device = Device(0)
+    try:
+        crops = noise(6)
+        lent = ThroughDLPack(device, crops)
+        pending = engine.submit(lent)
+        assert lent.given_back == 0
+        assert_same(pending.result(), reference.run(crops))
+        assert lent.given_back == 1
+        assert lent.streams == [int(engine._upload)]
+        frames, geometry, of_crop = frames_and_crops(3, 5)
+        mixed = [ThroughDLPack(device, f) if i % 2 else f for i, f in enumerate(frames)]
+        output = engine.submit_frames(mixed, geometry.image_to_input, of_crop).result()
+        assert_same(output, reference.run(cut_on_host(frames, geometry, of_crop)))
+        assert {f.given_back for f in mixed if isinstance(f, ThroughDLPack)} == {1}
+        with pytest.raises(InputError, match="is on cuda:1, the engine is on cuda:0"):
+            engine.submit(ThroughDLPack(device, crops, index=1))
+        wide = ThroughDLPack(device, noise(2).reshape(2, 64, 36, 4))
+        with pytest.raises(InputError, match=r"expected \(N, H, W, 3\) uint8 BGR on the GPU"):
+            engine.submit(wide)
+        assert wide.given_back == 1
+    finally:
+        device.close()
 
 
 @pytest.fixture

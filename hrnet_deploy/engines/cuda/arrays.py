@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from hrnet_deploy.engines.cuda import dlpack
 from hrnet_deploy.errors import InputError
 
 LEGACY_STREAM = 1
 """CUDA's handle of the default stream (CU_STREAM_LEGACY)."""
+
+_ON_GPU = (dlpack.CUDA, dlpack.CUDA_MANAGED)
+_AXES = {3: "(H, W, 3)", 4: "(N, H, W, 3)"}
 
 
 @dataclass(frozen=True)
@@ -18,36 +22,80 @@ class DeviceArray:
     """uint8 memory on the GPU: address of the first element, shape and bytes from row to row.
 
     ``stream`` is the handle of the stream that the content is written on, None where it is
-    already complete.
+    already complete. ``borrowed`` keeps memory that came through DLPack.
     """
 
     address: int
     shape: tuple[int, ...]
     row_bytes: int
     stream: int | None
+    borrowed: dlpack.Borrowed | None = None
 
 
-def device_array(value: object, *, name: str, ndim: int) -> DeviceArray | None:
-    """What ``__cuda_array_interface__`` of ``value`` says, None where it lies in host memory.
+@dataclass(frozen=True)
+class Reader:
+    """Who is going to read an array: the GPU's index and the handle of the stream."""
 
-    The last axis is BGR. Rows may lie apart, pixels may not. Raises InputError naming ``name``
-    for another type or shape.
+    device: int
+    stream: int
+
+
+def device_array(value: object, *, name: str, ndim: int, reader: Reader) -> DeviceArray | None:
+    """``value`` if it lies on the GPU, None for a numpy array or anything that says nothing.
+
+    DLPack is asked first: it hands over to the reader's stream and names the GPU. Then
+    ``__cuda_array_interface__``. The last axis is BGR. Rows may lie apart, pixels may not. Raises
+    InputError naming ``name`` for another type, shape or device.
     """
-    interface: dict[str, Any] | None = getattr(value, "__cuda_array_interface__", None)
-    if interface is None:
+    if isinstance(value, np.ndarray):
         return None
-    shape, kind = tuple(interface["shape"]), np.dtype(interface["typestr"])
-    if kind != np.uint8 or len(shape) != ndim or shape[-1] != 3:
-        axes = {3: "(H, W, 3)", 4: "(N, H, W, 3)"}[ndim]
-        raise InputError(
-            name, f"expected {axes} uint8 BGR on the GPU, got {shape} {kind}", "Convert it first"
-        )
+    device = dlpack.device_of(value, name=name)
+    if device is not None:
+        return _through_dlpack(value, device, name, ndim, reader)
+    interface: dict[str, Any] | None = getattr(value, "__cuda_array_interface__", None)
+    return None if interface is None else _through_interface(interface, name, ndim)
+
+
+def _through_dlpack(
+    value: object, device: tuple[int, int], name: str, ndim: int, reader: Reader
+) -> DeviceArray:
+    kind, index = device
+    if kind in (dlpack.CPU, dlpack.CUDA_HOST):
+        raise InputError(name, "is on the CPU and no numpy array", "Call its numpy(), or move it")
+    if kind not in _ON_GPU:
+        raise InputError(name, f"is on a device of kind {kind} of DLPack", "Move it to the GPU")
+    if index != reader.device:
+        problem = f"is on cuda:{index}, the engine is on cuda:{reader.device}"
+        raise InputError(name, problem, f"Move it to cuda:{reader.device}")
+    borrowed = dlpack.borrow(value, name=name, stream=reader.stream)
+    kind_name = "uint8" if borrowed.is_uint8 else borrowed.kind
+    _check(borrowed.shape, kind_name, name, ndim)
+    row = _row_bytes(borrowed.shape, borrowed.strides, name)
+    return DeviceArray(borrowed.address, borrowed.shape, row, None, borrowed)
+
+
+def _through_interface(interface: dict[str, Any], name: str, ndim: int) -> DeviceArray:
+    shape = tuple(interface["shape"])
+    _check(shape, str(np.dtype(interface["typestr"])), name, ndim)
+    row = _row_bytes(shape, interface.get("strides"), name)
+    return DeviceArray(int(interface["data"][0]), shape, row, _stream(interface))
+
+
+def _check(shape: tuple[int, ...], kind: str, name: str, ndim: int) -> None:
+    if kind != "uint8" or len(shape) != ndim or shape[-1] != 3:
+        problem = f"expected {_AXES[ndim]} uint8 BGR on the GPU, got {shape} {kind}"
+        raise InputError(name, problem, "Convert it first")
+
+
+def _row_bytes(shape: tuple[int, ...], strides: tuple[int, ...] | None, name: str) -> int:
+    """Bytes from row to row of uint8 ``shape``; only a single picture may have a pitch."""
+    ndim = len(shape)
     dense = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(ndim))
-    strides = tuple(interface.get("strides") or dense)
-    apart = ndim - 3  # the axis of rows in one picture; only a single picture may have a pitch
-    if strides[apart + 1 :] != dense[apart + 1 :] or (ndim == 4 and strides != dense):
+    strides = tuple(strides or dense)
+    rows = ndim - 3
+    if strides[rows + 1 :] != dense[rows + 1 :] or (ndim == 4 and strides != dense):
         raise InputError(name, f"has strides {strides}", "Make it contiguous")
-    return DeviceArray(int(interface["data"][0]), shape, strides[apart], _stream(interface))
+    return strides[rows]
 
 
 def _stream(interface: dict[str, Any]) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines.cuda.arrays import DeviceArray, device_array
+from hrnet_deploy.engines.cuda.arrays import DeviceArray, Reader, device_array
 from hrnet_deploy.engines.cuda.compile import CROP_KERNEL, CROP_SOURCE, compile_kernel
 from hrnet_deploy.engines.cuda.crops import (
     BLOCK,
@@ -29,7 +29,7 @@ MAX_SIDE = 32766
 """Positions are 16-bit integers, as in OpenCV 4."""
 
 Frame = Any
-"""A host array (H, W, 3) uint8 BGR, or one on the GPU with ``__cuda_array_interface__``."""
+"""A host array (H, W, 3) uint8 BGR, or one on the GPU (DLPack, ``__cuda_array_interface__``)."""
 
 
 class CropCutter:
@@ -72,6 +72,7 @@ class FrameUpload:
         self._staging: PinnedArray | None = None
         self._target = 0
         self._foreign_done: Event | None = None
+        self._taken: list[DeviceArray] = []
 
     def send(
         self,
@@ -86,7 +87,9 @@ class FrameUpload:
         that lie on the GPU are not copied.
         """
         check_crops(frames, image_to_input, frame_of_crop)
-        placed = [_Placed(frame, index) for index, frame in enumerate(frames)]
+        reader = Reader(self._device.gpu.index, int(stream))
+        placed = [_Placed(frame, index, reader) for index, frame in enumerate(frames)]
+        self._taken = [item.on_device for item in placed if item.on_device is not None]
         offset = _aligned(len(frame_of_crop) * CROP.itemsize)
         records_at = offset
         offset = _aligned(offset + len(placed) * FRAME.itemsize)
@@ -102,6 +105,11 @@ class FrameUpload:
             self._await_foreign(item.on_device, stream)
         self._device.upload(self._target, staging.address, offset, stream)
         return self._target + records_at, self._target
+
+    def taken(self) -> list[DeviceArray]:
+        """The arrays on the GPU of the last ``send``, which its reader has to keep until then."""
+        taken, self._taken = self._taken, []
+        return taken
 
     def _reserve(self, size: int) -> PinnedArray:
         if self._staging is None or self._staging.array.nbytes < size:
@@ -123,8 +131,8 @@ class FrameUpload:
 class _Placed:
     """One frame and where it lies in the upload."""
 
-    def __init__(self, frame: Frame, index: int) -> None:
-        self.on_device = device_array(frame, name=f"frame {index}", ndim=3)
+    def __init__(self, frame: Frame, index: int, reader: Reader) -> None:
+        self.on_device = device_array(frame, name=f"frame {index}", ndim=3, reader=reader)
         self.offset = 0
         if self.on_device is None:
             self._host = np.ascontiguousarray(checked_frame(frame, index))
