@@ -8,8 +8,8 @@ An HRNet-W32 for 256x192 crops with weights from a seed (the speed does not depe
 pictures with several persons: a few of COCO where they lie beside the repository, else generated
 ones. ``--checkpoint``, ``--int8``, ``--images`` and ``--annotations`` take others. All ways take
 turns in every round. Each section runs in a process of its own and writes what it found into
-``--work`` when it is done; another run with ``--sections`` replaces those. Writes
-benchmarks/results/peers.json, peers.md and plots.
+``--work`` when it is done; another run with ``--sections`` replaces those. Prints the README's
+table and writes benchmarks/results/peers.json, peers.md and plots.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from cpu_suite import SECTIONS, Context, watched
-from cpu_suite.report import write_report
+from cpu_suite.report import readme_table, write_report
 from sections import child, load, run_section
 
 from hrnet_deploy.engines.cpu import physical_cores
@@ -38,10 +38,12 @@ def main() -> int:
             context = _context(arguments, work)
             return child(arguments.child, lambda: watched(arguments.child, context), work)
         failed = [name for name in arguments.sections if not _run(name, arguments, work)]
-        written = write_report(load(work, list(SECTIONS)), _command(), work, arguments.output)
+        found = load(work, list(SECTIONS))
+        written = write_report(found, _command(), work, arguments.output)
     except DeployError as error:
         print(f"peers: error: {error}", file=sys.stderr)
         return error.exit_code
+    print(readme_table(found))
     for path in written:
         print(path, file=sys.stderr)
     print(f"failed: {', '.join(failed)}" if failed else "no section failed", file=sys.stderr)

@@ -1,7 +1,7 @@
 """What the other sections measure: a checkpoint, its engines, and pictures with several persons.
 
-Everything is kept in the work folder and made only where it is not there, so that nothing of this
-stands between a quiet machine and its measurements.
+Everything is kept in the work folder and made anew only for another commit or checkpoint, so that
+nothing of this stands between a quiet machine and its measurements.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from cpu_suite import Context, Steps, pipelines, say
 from hrnet_deploy.benchmark.end_to_end import Pictures, jobs_for
+from hrnet_deploy.benchmark.machine import machine_facts
 from hrnet_deploy.engines.signature import read_engine_file
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.runtime.stream import ImageJob
@@ -57,6 +58,7 @@ class Files:
 def run(context: Context) -> dict[str, Any]:
     """Make what is missing; the facts on what is measured."""
     files = Files.of(context)
+    _remove_outdated(context, files)
     _write_checkpoint(context, files)
     for path, flip in ((files.fp32, True), (files.single, False)):
         if not path.exists():
@@ -104,6 +106,20 @@ def several_a_picture(pictures: Pictures, spec: ModelSpec, persons: int) -> list
     if not chosen:
         raise InputError(pictures.annotations, "has no picture of several persons", "Give others")
     return chosen
+
+
+def _remove_outdated(context: Context, files: Files) -> None:
+    """Remove engines that another state of the package made, or of another checkpoint."""
+    stamp = context.work / "made-by.json"
+    commit = machine_facts(context.threads)["commit"]
+    made_by = json.dumps({"commit": commit, "checkpoint": str(context.checkpoint)})
+    known = commit is not None and "changes" not in commit
+    if not known or not stamp.exists() or stamp.read_text() != made_by:
+        own = {files.fp32, files.single, files.int8, files.int8_single, files.bare}
+        for path in own - {context.int8}:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+    stamp.write_text(made_by)
 
 
 def _write_checkpoint(context: Context, files: Files) -> None:

@@ -52,6 +52,25 @@ def markdown(found: dict[str, Any], command: str) -> str:
     return "\n".join(parts)
 
 
+def readme_table(found: dict[str, Any]) -> str:
+    """The way from files with the effect of a busy core beside it; empty without the first."""
+    files, busy = found.get("files", {}), found.get("busy", {})
+    if "seconds" not in files:
+        return ""
+    rows: Rows = []
+    for name, seconds in files["seconds"].items():
+        median, low, high, _, times = _times(seconds, files["seconds"][OFFICIAL], files["persons"])
+        slower = "-"
+        if name in busy.get("busy_seconds", {}):
+            ratio = paired_ratio(busy["busy_seconds"][name], busy["seconds"][name])
+            slower = f"{ratio.value:.1f}"
+        same = f"{files['same_keypoints'][name]:.0%}"
+        rows.append((name, median, f"{low} to {high}", times, same, slower))
+    columns = ("Way", "ms a person", "p5 to p95", "Times", "Same", "Busy core: slower by")
+    title = f"{files['persons']} persons in {files['pictures']} pictures"
+    return PlainTable(title, columns, tuple(rows)).markdown()
+
+
 def _doubts(section: dict[str, Any]) -> list[str]:
     found = [section[key] for key in ("failed", "left_out") if key in section]
     return [*found, *section.get("warnings", [])]
