@@ -13,10 +13,10 @@ import numpy as np
 
 from cpu_suite import Context, pipelines, say
 from cpu_suite.prepare import Files
+from hrnet_deploy import PoseEstimator
 from hrnet_deploy.benchmark.contenders import Way, ways
 from hrnet_deploy.benchmark.memory import high_water_mark_mb, peak_mb
 from hrnet_deploy.engines.signature import read_engine_file
-from hrnet_deploy.runtime.pose import PoseEstimator
 
 BATCH = 32
 CROWDS = (1, 100, 10_000)

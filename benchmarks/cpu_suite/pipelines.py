@@ -177,7 +177,7 @@ def write_bare_network(path: Path, checkpoint: Any, size_hw: tuple[int, int]) ->
     import onnx
     from onnx import TensorProto, helper
 
-    from hrnet_deploy.export.graph import IR_VERSION, OPSET, GraphWriter
+    from hrnet_deploy.export.graph import IR_VERSIONS, OPSET, GraphWriter
     from hrnet_deploy.export.network import HRNetWriter
 
     graph = GraphWriter()
@@ -194,7 +194,9 @@ def write_bare_network(path: Path, checkpoint: Any, size_hw: tuple[int, int]) ->
         graph._nodes, "network", [images], [heatmaps], list(graph._constants.values())
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    onnx.save(helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSION), str(path))
+    onnx.save(
+        helper.make_model(proto, opset_imports=opsets, ir_version=IR_VERSIONS[OPSET]), str(path)
+    )
     return path
 
 
