@@ -113,6 +113,8 @@ class _Reader(threading.Thread):
             else:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             self._pause(pause, lost_at)
+        if self._wanted and self._count:
+            self._note(f"{self._source.name}: did not come back within {self._patience_s:g} s")
         with self._fresh:
             self._ended = True
             self._fresh.notify()
