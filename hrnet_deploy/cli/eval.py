@@ -9,7 +9,6 @@ import click
 
 from hrnet_deploy.cli.eval_options import Further, further_options
 from hrnet_deploy.cli.eval_otherwise import evaluated_otherwise
-from hrnet_deploy.cli.figures import second_passes_text
 from hrnet_deploy.cli.gates import failed_gates
 from hrnet_deploy.cli.options import (
     FILE,
@@ -225,4 +224,6 @@ def _caption(facts: dict[str, Any]) -> str:
     )
     if "flip" not in facts:
         return caption
+    from hrnet_deploy.runtime.flip_choice import second_passes_text
+
     return f"{caption}\n{second_passes_text(facts['flip'])}"

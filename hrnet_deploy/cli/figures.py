@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.resample import Interval
@@ -21,9 +21,3 @@ def interval_text(interval: Interval | None, digits: int = 3, sign: str = "") ->
     if interval.low is None or interval.high is None:
         return text
     return f"{text} [{interval.low:{sign}.{digits}f}, {interval.high:{sign}.{digits}f}]"
-
-
-def second_passes_text(flip: dict[str, Any]) -> str:
-    """What an adaptive flip-test did: ``flip_facts`` with ``second_passes``."""
-    share = "nobody" if flip["share"] is None else f"{flip['share']:.1%}"
-    return f"adaptive flip-test: {share} looked at twice (doubt >= {flip['threshold']:.4g})"

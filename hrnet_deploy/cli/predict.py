@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from hrnet_deploy.cli.figures import second_passes_text
 from hrnet_deploy.cli.options import (
     FILE,
     FiniteRange,
@@ -151,6 +150,7 @@ def command(
     from hrnet_deploy.predict.job import STDOUT, PredictJob
     from hrnet_deploy.predict.run import predict_to_files
     from hrnet_deploy.predict.video import VideoChoice
+    from hrnet_deploy.runtime.flip_choice import second_passes_text
     from hrnet_deploy.zoo.pretrained import detector_file
 
     if as_json and (not outputs or STDOUT in outputs):

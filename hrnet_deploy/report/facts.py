@@ -8,6 +8,7 @@ from typing import Any
 from hrnet_deploy.report.bootstrap import LEVEL
 from hrnet_deploy.report.cells import Analysis, ap_difference
 from hrnet_deploy.report.curves import OKS_STEPS, PCK_STEPS
+from hrnet_deploy.runtime.flip_choice import second_passes_text
 
 KIND = "hrnet-deploy report"
 SCHEMA = 1
@@ -75,6 +76,11 @@ def _notes(facts: dict[str, Any], analyses: Sequence[Analysis]) -> list[str]:
         f"{c['engine']} on {c['subset']}: {c['label']}" for c in cells if c["label"] != "full"
     }
     notes += [f"{label}." for label in sorted(labels)]
+    notes += [
+        f"{a.cell.engine} on {a.cell.subset}: {second_passes_text(a.cell.facts['flip'])}."
+        for a in analyses
+        if "flip" in a.cell.facts
+    ]
     own = {note for analysis in analyses for note in analysis.cell.facts["notes"]}
     return notes + [f"{note[:1].upper()}{note[1:]}." for note in sorted(own)]
 

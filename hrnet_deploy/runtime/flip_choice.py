@@ -78,6 +78,12 @@ def second_passes(count: int, persons: int) -> dict[str, Any]:
     return {"second_passes": count, "share": round(count / persons, 6) if persons else None}
 
 
+def second_passes_text(flip: dict[str, Any]) -> str:
+    """What an adaptive flip-test did, in words: its facts with those of ``second_passes``."""
+    share = "nobody" if flip["share"] is None else f"{flip['share']:.1%}"
+    return f"adaptive flip-test: {share} looked at twice (doubt >= {flip['threshold']:.4g})"
+
+
 def calibration_path(engine: Subject) -> Path:
     """Where the calibration of an engine file lies: ``w32.onnx.flip.json``."""
     return Path(f"{engine}.flip.json")

@@ -140,6 +140,16 @@ def test_one_engine_with_a_report_and_only_subsets(bench: Any) -> None:
     assert facts["failed"] == []
 
 
+def test_an_adaptive_flip_test_is_said(bench: Any) -> None:
+    flip = ("--flip", "adaptive", "--flip-threshold", "0")
+    done = bench(*bench.words("--report", "out", "--fresh", *flip))
+    assert done.code == 0, done.err
+    (note,) = (note for note in bench.report()["notes"] if "adaptive" in note)
+    assert note.startswith("a.onnx on ")
+    assert note.endswith("adaptive flip-test: 100.0% looked at twice (doubt >= 0).")
+    assert note in (bench.folder / "out/report.md").read_text()
+
+
 def test_boxes_of_a_detector_go_to_the_subsets_they_belong_to(bench: Any) -> None:
     done = bench(*bench.words("--subset", "first=first.json", "--boxes", "boxes.json"))
     assert done.code == 0, done.err
