@@ -197,8 +197,11 @@ def command(
         )
     for line in summary.notes:
         say(f"note: {line}")
-    persons = f"{summary.persons} persons in {summary.frames} frames"
+    persons = f"{_counted(summary.persons, 'person')} in {_counted(summary.frames, 'frame')}"
     say(f"{persons} ({summary.without_persons} without anybody)")
+    made = [path for path in (*job.files, draw, heatmaps) if path is not None]
+    if made:
+        say(f"written: {', '.join(map(str, made))}")
     flipped = summary.flip_facts
     if flipped is not None:
         say(second_passes_text(flipped))
@@ -219,6 +222,10 @@ def command(
         )
     if summary.skipped:
         raise click.exceptions.Exit(EXIT_GATE)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _emit(text: str) -> None:

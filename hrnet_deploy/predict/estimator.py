@@ -113,39 +113,40 @@ class PoseEstimator(Closing):
             flip_threshold=flip_threshold,
         )
 
-    def __call__(self, image_bgr: Image, boxes_xyxy: ArrayLike) -> Poses:
+    def __call__(self, image_bgr: Image, boxes_xyxy: ArrayLike | Boxes) -> Poses:
         """Poses of the persons in ``boxes_xyxy`` (N, 4), edges in pixels of ``image_bgr``.
 
-        The picture is (H, W, 3) uint8 BGR as OpenCV decodes it. Boxes may reach outside of it.
-        No boxes give no poses.
+        The picture is (H, W, 3) uint8 BGR as OpenCV decodes it. Boxes may reach outside of it; a
+        detector's ``Boxes`` come with scores, which count in ``instance_scores`` as in
+        ``predict``. No boxes give no poses.
         """
         return self.predict_many([image_bgr], [boxes_xyxy])[0]
 
     def predict_many(
-        self, images_bgr: Sequence[Image], boxes_xyxy: Sequence[ArrayLike]
+        self, images_bgr: Sequence[Image], boxes_xyxy: Sequence[ArrayLike | Boxes]
     ) -> list[Poses]:
         """The same for several pictures, whose persons share batches; one result a picture."""
         if len(images_bgr) != len(boxes_xyxy):
             problem = f"has {len(boxes_xyxy)} entries for {len(images_bgr)} images"
             raise InputError("boxes_xyxy", problem, "Give one array of boxes for each image")
         images = [checked_image(image) for image in images_bgr]
-        boxes = [checked_boxes(boxes) for boxes in boxes_xyxy]
+        persons = [_boxes(boxes) for boxes in boxes_xyxy]
         spec = self.engine.spec
         geometries = [
-            CropGeometry.from_boxes_xyxy(b, spec.input_size_wh, padding=spec.box_padding)
-            for b in boxes
+            CropGeometry.from_boxes_xyxy(b.xyxy, spec.input_size_wh, padding=spec.box_padding)
+            for b in persons
         ]
         outputs = run_persons(self.engine, images, geometries, batch_size=self.batch_size)
         return [
             Poses(
                 geometry.to_image(output.keypoints_heatmap, spec.heatmap_size_wh),
                 output.scores,
-                boxes_xyxy,
-                instance_scores(output.scores),
+                boxes.xyxy,
+                instance_scores(output.scores, boxes.scores),
                 spec.keypoint_names,
                 spec.skeleton,
             )
-            for boxes_xyxy, geometry, output in zip(boxes, geometries, outputs, strict=True)
+            for boxes, geometry, output in zip(persons, geometries, outputs, strict=True)
         ]
 
     def video(
@@ -175,12 +176,12 @@ class PoseEstimator(Closing):
         choice = VideoChoice(check_count("every", every), start_s, duration_s)
         frames, at_once = frames_of(source, choice, note)
 
+        if not callable(boxes_of):
+            problem = f"expected a detector or a function, got {type(boxes_of).__name__}"
+            raise InputError("boxes_of", problem, "Give what returns the boxes of a frame")
+
         def checked(frame: Frame) -> Boxes:
-            found = boxes_of(frame)
-            if isinstance(found, Boxes):
-                return found
-            xyxy = checked_boxes(found)
-            return Boxes(xyxy, np.ones(len(xyxy)))
+            return _boxes(boxes_of(frame))
 
         persons = boxes_of if isinstance(boxes_of, Finder) else checked
         pipeline = Pipeline(self.engine, persons, batch_size=self.batch_size, live=at_once)
@@ -227,3 +228,11 @@ class PoseEstimator(Closing):
         """Close the engine if it was loaded here."""
         if self._owns_engine:
             self.engine.close()
+
+
+def _boxes(boxes: ArrayLike | Boxes) -> Boxes:
+    """Persons with their scores, 1 where there are none."""
+    if isinstance(boxes, Boxes):
+        return boxes
+    xyxy = checked_boxes(boxes)
+    return Boxes(xyxy, np.ones(len(xyxy)))

@@ -18,7 +18,7 @@ STDOUT = Path("-")
 
 NO_BOXES = (
     "gives no persons: HRNet needs a box around each",
-    "Give --boxes FILE (COCO, CSV, YOLO or MOT), --detector FILE.onnx, "
+    "Give --boxes FILE (COCO, CSV, YOLO or MOT), --detector FILE.onnx or NAME (zoo list), "
     "or --whole-image for pictures of one person",
 )
 """The one error that says the three ways."""

@@ -30,7 +30,7 @@ def engine_file(model: Subject, *, download: bool = False, say: Say | None = Non
     if not is_name(model):
         path = Path(model)
         return _exported(path, say) if path.suffix.lower() in CHECKPOINTS else path
-    item = entry(os.fspath(model))
+    item = _entry(model)
     if item.kind == "detector":
         raise InputError(item.name, "is a person detector", "Give a pose network")
     made = _engine_of(item)
@@ -48,7 +48,7 @@ def detector_file(detector: Subject, *, download: bool = False, say: Say | None 
     """The file of a detector: a path, or a name in the zoo, as for ``engine_file``."""
     if not is_name(detector):
         return Path(detector)
-    item = entry(os.fspath(detector))
+    item = _entry(detector)
     if item.kind != "detector":
         raise InputError(item.name, "is no person detector", "See: hrnet-deploy zoo list")
     return local_file(item, wanted=download, say=say or _on_stderr)
@@ -57,6 +57,19 @@ def detector_file(detector: Subject, *, download: bool = False, say: Say | None 
 def is_name(model: Subject) -> bool:
     """Whether it is a name and no path: without dot and slash."""
     return re.fullmatch(r"[A-Za-z0-9_-]+", str(model)) is not None
+
+
+def _entry(model: Subject) -> ZooEntry:
+    """The entry of that name; where there is none, a file that is nearly called so is told."""
+    name = os.fspath(model)
+    try:
+        return entry(name)
+    except InputError as unknown:
+        for suffix in (".onnx", ".plan"):
+            if os.path.isfile(name + suffix):
+                fix = f"Did you mean {name}{suffix}"
+                raise InputError(name, "is no file, and not in the zoo", fix) from unknown
+        raise
 
 
 def _engine_of(item: ZooEntry) -> Path:

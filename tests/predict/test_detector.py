@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx", reason="needs the onnx package")
 
+from onnx import TensorProto, helper
+
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.predict.detector.candidates import Candidates, of_picture
 from hrnet_deploy.predict.detector.config import DetectorConfig
@@ -157,8 +159,16 @@ def test_what_is_no_detector_is_refused(tmp_path: Path, tiny_onnx: Path) -> None
     (tmp_path / "d.onnx").write_bytes(b"nothing of the kind")
     with pytest.raises(InputError, match="not a valid ONNX file"):
         PersonDetector(tmp_path / "d.onnx")
-    with pytest.raises(InputError, match="outputs of an unknown form: keypoints"):
+    with pytest.raises(InputError, match="is a pose engine of ours, no person detector"):
         PersonDetector(tiny_onnx)
+    graph, shape = detectors.Graph(), [1, 3, 64, 64]
+    graph.op("Identity", "images", out="features")
+    ends = [
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+        for name in ("images", "features")
+    ]
+    with pytest.raises(InputError, match=r"outputs of an unknown form: features \(1, 3, 64, 64\)"):
+        PersonDetector(graph.save(tmp_path / "f.onnx", *ends))
     with pytest.raises((InputError, EnvironmentFault), match="device"):
         PersonDetector(detectors.yolox(tmp_path / "y.onnx"), device="cuda:77")
 

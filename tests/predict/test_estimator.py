@@ -18,7 +18,7 @@ from hrnet_deploy import PoseEstimator
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.predict import PersonDetector
 from hrnet_deploy.predict.aside import stream
-from hrnet_deploy.predict.frames import Frame
+from hrnet_deploy.predict.frames import Boxes, Frame
 from tests.predict import detectors
 from tests.predict.videos import SIZE_WH, write_video
 
@@ -51,6 +51,23 @@ def test_a_video_is_a_generator_of_poses(
     assert all(r.ids is not None and len(r.poses) == 1 for r in results)
     detector = PersonDetector(detectors.yolox(tmp_path / "d.onnx"))
     assert len(list(estimator.video(video, detector))) == 9
+
+
+def test_boxes_of_a_detector_bring_their_scores(estimator: PoseEstimator) -> None:
+    box = [[10.0, 10, 60, 50]]
+    plain = estimator(picture(255), box)
+    found = estimator(picture(255), Boxes(np.array(box), np.array([0.5])))
+    np.testing.assert_array_equal(found.keypoints_px, plain.keypoints_px)
+    np.testing.assert_allclose(found.instance_scores, plain.instance_scores / 2)
+
+
+def test_what_gives_no_boxes_is_said(estimator: PoseEstimator, video: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="boxes_of: expected a detector or a function, got None"):
+        estimator.video(video, None)  # type: ignore[arg-type]
+    (first, *_) = estimator.video(video, lambda frame: [1, 2, 3, 4])
+    assert "Put a single box into a list" in str(first.error)
+    with pytest.raises(InputError, match="image_bgr: expected"):
+        PersonDetector(detectors.yolox(tmp_path / "d.onnx")).detect("a.jpg")  # type: ignore[arg-type]
 
 
 def test_frames_may_come_from_anywhere(estimator: PoseEstimator) -> None:

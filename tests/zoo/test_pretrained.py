@@ -137,6 +137,17 @@ def test_an_unknown_name_and_the_wrong_kind(zoo: Zoo) -> None:
         detector_file(NAME)
 
 
+def test_a_file_without_its_ending_is_told(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.onnx").write_bytes(b"?")
+    with pytest.raises(
+        InputError, match=r"mine: is no file, and not in the zoo. Did you mean mine.onnx"
+    ):
+        zoo.engine("mine")
+
+
 def test_a_checkpoint_is_exported_once(zoo: Zoo, checkpoint: Path) -> None:
     made = zoo.engine()
     assert made == checkpoint.with_suffix(".onnx")

@@ -16,7 +16,7 @@ from hrnet_deploy.predict.detector.candidates import Candidates
 from hrnet_deploy.predict.detector.network import DetectorNetwork, configuration
 from hrnet_deploy.predict.detector.session import load_session
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, no_boxes
-from hrnet_deploy.runtime.checks import MIN_SIDE
+from hrnet_deploy.runtime.checks import MIN_SIDE, checked_image
 
 WITHOUT_NMS = ("detr", "hf-detr", "end-to-end")
 """Families that give each person once."""
@@ -89,7 +89,8 @@ class PersonDetector(Finder, Closing):
 
     def detect_many(self, images_bgr: Sequence[NDArray[np.uint8]]) -> list[Boxes]:
         """The same for several."""
-        return [self._chosen(found) for found in self._network.candidates(images_bgr)]
+        images = [checked_image(image) for image in images_bgr]
+        return [self._chosen(found) for found in self._network.candidates(images)]
 
     def close(self) -> None:
         """Let go of the graph."""

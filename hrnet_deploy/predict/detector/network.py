@@ -15,6 +15,7 @@ from hrnet_deploy.predict.detector import detr, end_to_end, nanodet, ssd, yolox
 from hrnet_deploy.predict.detector.candidates import Candidates, Signature, of_picture
 from hrnet_deploy.predict.detector.config import DetectorConfig, read_config
 from hrnet_deploy.predict.detector.session import DetectorSession, Inputs
+from hrnet_deploy.spec import KEYPOINTS_NAME, SCORES_NAME
 
 DECODERS = {
     "yolox": yolox.decode,
@@ -156,6 +157,9 @@ def configuration(path: Path, signature: Signature, config: Subject | None) -> D
         return read_config(config, known)
     if known is not None:
         return known
+    if {KEYPOINTS_NAME, SCORES_NAME} <= set(signature.outputs):
+        problem = "is a pose engine of ours, no person detector"
+        raise InputError(path, problem, "Give a detector, such as yolox_s (hrnet-deploy zoo list)")
     outputs = ", ".join(f"{n} {_text(s)}" for n, s in list(signature.outputs.items())[:6])
     if end_to_end.has_form(signature):
         fix = 'family = "end-to-end", resize, color, mean, std, person_class'
