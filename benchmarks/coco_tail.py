@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import official_tail
-from pipelines import StubEngine
+from cpu_suite.pipelines import StubEngine
 from stand_in import coco_spec
 from synthetic_coco import SyntheticSet, write_synthetic_set
 
@@ -30,8 +30,8 @@ from hrnet_deploy.benchmark.machine import machine_facts
 from hrnet_deploy.benchmark.statistics import paired_ratio, summarise
 from hrnet_deploy.errors import DeployError
 from hrnet_deploy.evaluation.metric import coco_stats
-from hrnet_deploy.evaluation.result import detections_of, measure, write_result
-from hrnet_deploy.evaluation.run import EvalPlan, prepare
+from hrnet_deploy.evaluation.plan import EvalPlan, prepare
+from hrnet_deploy.evaluation.result import Inferred, detections_of, measure, write_result
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import check_output_file, read_json, write_json
 
@@ -83,7 +83,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "pictures": len(plan.images),
         "persons": len(plan.annotations.annotations),
         "boxes": len(plan.persons),
-        "detections": measure(plan, made.poses, []).counts["detections"],
+        "detections": measure(plan, Inferred(made.poses, [])).counts["detections"],
         "equal": "all ten figures to the last bit, all detections",
         "cpu_seconds": seconds,
         "times_less": ratios(seconds),
@@ -128,7 +128,7 @@ def ours(plan: EvalPlan, made: SyntheticSet, folder: Path) -> tuple[Seconds, lis
         sigmas=plan.engine.spec.sigmas or (),
     )
     clock.append(time.process_time())
-    result = measure(plan, made.poses, [])
+    result = measure(plan, Inferred(made.poses, []))
     clock.append(time.process_time())
     write_result(result, folder / "ours.json")
     clock.append(time.process_time())

@@ -6,7 +6,7 @@ whole arrays write as many digits as are needed to read the same float again, no
 
 from __future__ import annotations
 
-import json
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,9 @@ _MINUS, _POINT, _POINT_ZERO, _COMMA, _END = _words(["-", ".", ".0", ", ", "\n"])
 
 def number_as_text(value: float) -> bytes:
     """One number as JSON, in the fewest digits; ValueError for NaN and infinity."""
-    return json.dumps(value, allow_nan=False).encode()
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not JSON compliant")
+    return repr(value).encode()
 
 
 def rows_as_text(rows: NDArray[np.float32]) -> list[bytes]:
