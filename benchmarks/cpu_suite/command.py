@@ -17,8 +17,8 @@ def run(context: Context) -> dict[str, Any]:
     """Run the command; its plots lie in the work folder afterwards."""
     files = Files.of(context)
     pictures = json.loads((context.work / "pictures.json").read_text())
-    words = ["benchmark", files.fp32, files.int8, "--backend", "openvino", "--backend"]
-    words += ["onnxruntime", "--sweep", "1,2,4,8", "--rounds", context.rounds]
+    words = ["benchmark", files.fp32, files.int8]
+    words += ["--sweep", "1,2,4,8", "--rounds", context.rounds]
     words += ["--images", pictures["images"], "--annotations", pictures["annotations"]]
     words += ["--limit", 6, "--no-memory", "--threads", context.threads]
     words += [

@@ -87,20 +87,28 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def jobs_of(context: Context, persons: int | None = None) -> list[ImageJob]:
-    """The pictures of ``prepare``; ``persons`` fewer of them."""
+def jobs_of(
+    context: Context, persons: int | None = None, in_a_picture: range = PERSONS_IN_A_PICTURE
+) -> list[ImageJob]:
+    """The pictures of ``prepare``, or others of them; InputError where there are none."""
     stored = json.loads((context.work / "pictures.json").read_text())
     pictures = Pictures(Path(stored["images"]), Path(stored["annotations"]), None, 10**6)
-    return several_a_picture(pictures, Files.of(context).spec, persons or context.persons)
+    spec = Files.of(context).spec
+    return several_a_picture(pictures, spec, persons or context.persons, in_a_picture)
 
 
-def several_a_picture(pictures: Pictures, spec: ModelSpec, persons: int) -> list[ImageJob]:
+def several_a_picture(
+    pictures: Pictures,
+    spec: ModelSpec,
+    persons: int,
+    in_a_picture: range = PERSONS_IN_A_PICTURE,
+) -> list[ImageJob]:
     """Pictures of several persons each, with ``persons`` in all at most (one picture at least)."""
     chosen: list[ImageJob] = []
     left = persons
     for job in jobs_for(pictures, spec):
         count = len(job.geometry)
-        if count in PERSONS_IN_A_PICTURE and (count <= left or not chosen):
+        if count in in_a_picture and (count <= left or not chosen):
             chosen.append(job)
             left -= count
     if not chosen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -158,18 +159,22 @@ def _host(section: dict[str, Any]) -> list[PlainTable]:
         "whole": "The host's part from files to keypoints, networks that cost nothing",
         "pre_processing": "Decoded pictures to what the network takes",
     }
+    columns = ("processor time", *COLUMNS[1:], "times hrnet-deploy", "wall ms/person")
     tables = []
-    for name, title in titles.items():
-        cpu = section[name]["cpu_seconds"]
-        ours = cpu["hrnet-deploy"]
-        rows = []
-        for way, seconds in cpu.items():
-            wall = 1e3 * float(np.median(section[name]["seconds"][way])) / section["persons"]
-            cells = _times(seconds, ours, section["persons"], slower=True)
-            rows.append((way, *cells, f"{wall:.3f}"))
-        columns = ("processor time", *COLUMNS[1:], "times hrnet-deploy", "wall ms/person")
-        tables.append(PlainTable(title, columns, tuple(rows)))
+    for one in (section[key] for key in ("several", "many") if key in section):
+        where = f"{one['persons']} persons in {one['pictures']} pictures"
+        for name, title in titles.items():
+            rows = tuple(_host_rows(one[name], one["persons"]))
+            tables.append(PlainTable(f"{title}, {where}", columns, rows))
     return tables
+
+
+def _host_rows(measured: dict[str, Any], persons: int) -> Iterator[tuple[str, ...]]:
+    cpu = measured["cpu_seconds"]
+    for way, seconds in cpu.items():
+        wall = 1e3 * float(np.median(measured["seconds"][way])) / persons
+        cells = _times(seconds, cpu["hrnet-deploy"], persons, slower=True)
+        yield (way, *cells, f"{wall:.3f}")
 
 
 def _memory(section: dict[str, Any]) -> list[PlainTable]:
