@@ -199,6 +199,8 @@ class TensorRTEngine(Engine):
             replay = slot.replays[bucket] = Replay(self._new_context(slot, bucket))
             self._enqueue(replay.context)
             if self._graphs:
+                # An error of the plain run shall not come out as one of the capture.
+                self._device.drain(self._compute)
                 with self._device.capture(self._compute) as captured:
                     self._enqueue(replay.context)
                 replay.graph = captured[0]

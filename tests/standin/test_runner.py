@@ -306,8 +306,8 @@ def test_closing_waits_for_what_still_runs(plan: Path, monkeypatch: pytest.Monke
         alive.append(engine._plan is not None)
         drain(stream)
 
-    monkeypatch.setattr(engine._device, "drain", watched)
     engine.submit(noise(3))
+    monkeypatch.setattr(engine._device, "drain", watched)
     engine.close()
     assert alive == [True] * 3
 
