@@ -121,8 +121,11 @@ def _build_detector(
         return
     for batch, figures in manifest.parity.items():
         differs = f"scores by {figures['scores']:.2g}, edges by {figures['edges_px']:.2g} px"
+        differs = f"{differs} ({figures['boxes']} boxes)"
         click.echo(f"batch {batch}: differs from {request.onnx.name} in {differs}")
     click.echo(f"{request.output}: {manifest.built_for()}, {manifest.precision}")
+    if not any(figures["boxes"] for figures in manifest.parity.values()):
+        say("note: the built-in pictures gave no box, so that only scores were compared")
     say(f"next: hrnet-deploy predict SOURCE --engine ENGINE --detector {request.output}")
 
 

@@ -256,3 +256,23 @@ def test_doctor_sees_the_gpu(driver: Path) -> None:
     code, stdout, _ = finished(command(driver, "10.9.0.34", "doctor", STANDIN_GPUS="0"))
     assert code == 0
     assert "none: the NVIDIA driver reports CUDA_ERROR_NO_DEVICE" in stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_detector_becomes_a_plan_that_predict_takes(
+    driver: Path, version: str, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    from tests.predict import detectors
+    from tests.world import make_world
+
+    world = make_world(tmp_path / "w", images=3)
+    onnx, plan = detectors.yolox(tmp_path / "d.onnx"), tmp_path / "d.plan"
+    code, stdout, stderr = finished(command(driver, version, "build", "--detector", onnx))
+    assert code == 0, stderr
+    assert "batch 1: differs from d.onnx in scores by 0, edges by 0 px" in stdout
+    words = ["predict", world.images, "--engine", tiny_onnx, "--detector"]
+    outputs = [finished(command(driver, version, *words, path)) for path in (onnx, plan)]
+    assert [code for code, _, _ in outputs] == [0, 0], outputs[1][2]
+    assert outputs[0][1] == outputs[1][1]
+    code, _, stderr = finished(command(driver, version, "build", onnx, "--detector-config", "x"))
+    assert (code, "needs --detector" in stderr) == (2, True)

@@ -158,7 +158,7 @@ def _prove(
     config: DetectorConfig,
     manifest: DetectorManifest,
 ) -> dict[str, dict[str, float]]:
-    """The largest differences of scores and edges at each batch of the profile."""
+    """The largest differences of scores and edges, and of how many boxes, at each batch."""
     profile = manifest.profile
     height, width = session.signature.size_hw
     parity = {}
@@ -169,14 +169,15 @@ def _prove(
         theirs = DetectorNetwork(reference, config).candidates(pictures)
         found = [_difference(a, b) for a, b in zip(own, theirs, strict=True)]
         parity[str(batch)] = {
-            "scores": max(score for score, _ in found),
-            "edges_px": max(edge for _, edge in found),
+            "scores": max(score for score, _, _ in found),
+            "edges_px": max(edge for _, edge, _ in found),
+            "boxes": sum(boxes for _, _, boxes in found),
         }
     return parity
 
 
-def _difference(own: Candidates, theirs: Candidates) -> tuple[float, float]:
-    """Largest difference of the ranked scores, and of the edges of boxes that count.
+def _difference(own: Candidates, theirs: Candidates) -> tuple[float, float, int]:
+    """Largest difference of ranked scores and of edges of the boxes that count, and their number.
 
     Boxes are looked for by their edges, since a graph that ranks them may swap equals.
     """
@@ -187,7 +188,7 @@ def _difference(own: Candidates, theirs: Candidates) -> tuple[float, float]:
     scores = float(np.abs(ranked[0] - ranked[1]).max(initial=0.0))
     counted = theirs.xyxy[theirs.scores >= COUNTED_SCORE]
     edges = [float(np.abs(own.xyxy - box).max(axis=1).min(initial=np.inf)) for box in counted]
-    return scores, max(edges, default=0.0)
+    return scores, max(edges, default=0.0), len(edges)
 
 
 def _judge(request: PlanRequest, manifest: DetectorManifest, content: bytes) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.engines.onnx_file import OnnxFile, read_onnx_file
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, command_line
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.predict.detector.candidates import Arrays, Signature
 
@@ -84,7 +84,7 @@ def load_session(
             raise InputError("--detector-device", f"is {device}, OpenVINO runs on cpu", "Give cpu")
         return OpenVinoSession(path, threads=threads)
     if backend == "tensorrt":
-        fix = f"Build one: hrnet-deploy build --detector {path}"
+        fix = f"Build one: {command_line('build', '--detector', path)}"
         raise InputError(path, "is no plan, TensorRT was asked for", fix)
     from hrnet_deploy.predict.detector.onnxruntime import OnnxRuntimeSession
 
