@@ -212,7 +212,7 @@ def _compare(files: tuple[Path, ...], *, as_json: bool, markdown: bool) -> None:
     """Compare the last runs of two files, or the last two of one."""
     from hrnet_deploy.benchmark.compare import compare_runs, differences
     from hrnet_deploy.benchmark.results import read_runs
-    from hrnet_deploy.benchmark.tables import comparison_table
+    from hrnet_deploy.benchmark.tables import comparison_tables
 
     if len(files) > 2:
         raise InputError("--compare", f"got {len(files)} files", "Give one or two result files")
@@ -229,6 +229,6 @@ def _compare(files: tuple[Path, ...], *, as_json: bool, markdown: bool) -> None:
         print_json({"changes": values, "differences": notes})
         return
     title = f"{first['time']} -> {second['time']}"
-    _print_tables(title, [comparison_table(changes)], markdown=markdown)
+    _print_tables(title, comparison_tables(changes), markdown=markdown)
     for note in notes:
         say(f"note: {note}")
