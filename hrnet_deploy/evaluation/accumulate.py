@@ -67,18 +67,17 @@ def precision_and_recall(
     if persons == 0:
         return None
     counts = weights[matches.image_of]
-    drawn = counts > 0
-    counts = counts[drawn]
-    true = np.cumsum(matches.true[:, drawn] * counts, axis=1)
-    false = np.cumsum(matches.false[:, drawn] * counts, axis=1)
-    precision = np.zeros((len(true), len(RECALLS)))
-    if true.shape[1] == 0:
-        return precision, np.zeros(len(true))
-    recall = true / persons
-    exact = true / (false + true + np.spacing(1))
-    falling = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]
-    for row in range(len(true)):
-        places = np.searchsorted(recall[row], RECALLS, side="left")
-        reached = places < recall.shape[1]
-        precision[row, reached] = falling[row, places[reached]]
-    return precision, recall[:, -1]
+    precision, recall = np.zeros((len(matches.true), len(RECALLS))), np.zeros(len(matches.true))
+    for row, (true, false) in enumerate(zip(matches.true, matches.false, strict=True)):
+        # Recall rises only where a person is found, and precision is never higher than there.
+        places = np.flatnonzero(true & (counts > 0))
+        if not len(places):
+            continue
+        found, wrong = np.cumsum(counts[places]), np.cumsum(counts * false)[places]
+        exact = found / (wrong + found + np.spacing(1))
+        falling = np.maximum.accumulate(exact[::-1])[::-1]
+        first = np.searchsorted(found / persons, RECALLS, side="left")
+        reached = first < len(places)
+        precision[row, reached] = falling[first[reached]]
+        recall[row] = found[-1] / persons
+    return precision, recall
