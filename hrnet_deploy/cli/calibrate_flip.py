@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def command(
     from hrnet_deploy.cli.progress import progress_bar
     from hrnet_deploy.cli.signals import stop_on_signal
     from hrnet_deploy.engines import load_engine
+    from hrnet_deploy.errors import InterruptedRun, command_line
     from hrnet_deploy.evaluation.flip import calibrate_flip
     from hrnet_deploy.evaluation.settings import EvalSettings
     from hrnet_deploy.files import check_input_file, check_output_file, write_json
@@ -94,17 +96,22 @@ def command(
         progress_bar() as progress,
         stop.deferred(),
     ):
-        found = calibrate_flip(
-            loaded,
-            annotations,
-            images,
-            boxes=boxes,
-            settings=EvalSettings(limit=limit, batch_size=batch, max_pixels=max_pixels),
-            max_ap_drop=max_ap_drop,
-            say=say,
-            progress=progress,
-            stop=stop,
-        )
+        try:
+            found = calibrate_flip(
+                loaded,
+                annotations,
+                images,
+                boxes=boxes,
+                settings=EvalSettings(limit=limit, batch_size=batch, max_pixels=max_pixels),
+                max_ap_drop=max_ap_drop,
+                say=say,
+                progress=progress,
+                stop=stop,
+            )
+        except InterruptedRun as interrupted:
+            problem, number = "interrupted, nothing is written", interrupted.signal_number
+            fix = f"To start over: {command_line(*sys.argv[1:])}"
+            raise InterruptedRun(engine, problem, fix, signal_number=number) from None
     write_json(target, found.as_json())
     if as_json:
         print_json({"path": str(target), **found.as_json()})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ for module in ("torch", "onnx", "onnxruntime"):
 from hrnet_deploy.cli import main  # noqa: E402
 from hrnet_deploy.demo import CHECKPOINT  # noqa: E402
 from hrnet_deploy.demo.people import write_dataset  # noqa: E402
+from hrnet_deploy.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -76,3 +80,24 @@ def test_from_a_checkpoint_to_an_adaptive_flip_test(cli: Cli, people: Path) -> N
     code, _, err = cli("calibrate-flip", "exact.onnx", *data)
     assert (code, "has the flip-test in its graph" in err) == (2, True)
     assert not Path("exact.onnx.flip.json").exists()
+
+
+def test_an_interruption_writes_nothing(
+    cli: Cli, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes while the first pictures are looked at."""
+    recipe = CHECKPOINT.with_suffix(".toml")
+    words = ("--precision", "fp32", "--recipe", recipe, "--no-flip", "-o", "single.onnx")
+    assert cli("export", CHECKPOINT, *words)[0] == 0
+    infer = OnnxRuntimeEngine._infer
+
+    def interrupted(self: OnnxRuntimeEngine, crops: Any, *, heatmaps: bool) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return infer(self, crops, heatmaps=heatmaps)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_infer", interrupted)
+    data = ("--annotations", people, "--images", people.parent / "images", "--batch", 2)
+    code, _, err = cli("calibrate-flip", "single.onnx", *data)
+    assert code == 130
+    assert "single.onnx: interrupted, nothing is written. To start over: hrnet-deploy" in err
+    assert not list(tmp_path.glob("*.flip.json"))
