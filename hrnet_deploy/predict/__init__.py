@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__all__ = ["PersonDetector", "PoseEstimator"]
+__all__ = ["Boxes", "Frame", "PersonDetector", "PoseEstimator"]
 
 if TYPE_CHECKING:
     from hrnet_deploy.predict.detector.detector import PersonDetector
     from hrnet_deploy.predict.estimator import PoseEstimator
+    from hrnet_deploy.predict.frames import Boxes, Frame
 
 _HOMES = {
+    "Boxes": "hrnet_deploy.predict.frames",
+    "Frame": "hrnet_deploy.predict.frames",
     "PersonDetector": "hrnet_deploy.predict.detector.detector",
     "PoseEstimator": "hrnet_deploy.predict.estimator",
 }
