@@ -18,6 +18,9 @@ from hrnet_deploy.runtime.decode import decode_heatmaps, merge_flipped
 MEASURE = "mean of 4 p (1 - p) over the keypoint scores p"
 """What ``doubt`` computes, by name; chosen among others in ``benchmarks/adaptive_flip.py``."""
 
+CROPS_AT_ONCE = 32
+"""A call with more crops is split, where the engine inside does not say how."""
+
 Place = TypeVar("Place")
 
 
@@ -68,9 +71,11 @@ class FlipEngine(Engine):
         return EngineOutput(keypoints, scores, merged, np.ones(len(merged), np.bool_))
 
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
-        """Both passes at once; the second batch is only as large as there is doubt."""
+        """Both passes; memory for heatmaps is that of a batch."""
         count = len(crops_nhwc)
-        return run_batches(self, [crops_nhwc], count, count, heatmaps=heatmaps)
+        step = min(count, self.inner.max_batch or CROPS_AT_ONCE)
+        batches = (crops_nhwc[start : start + step] for start in range(0, count, step))
+        return run_batches(self, batches, count, step, heatmaps=heatmaps)
 
     def _release(self) -> None:
         self.inner.close()

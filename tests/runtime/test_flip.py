@@ -180,6 +180,16 @@ def test_batches_of_second_passes_in_a_row(tiny: ModuleType) -> None:
     assert [size for size, mirrored in engine.batches if mirrored] == [4, 4, 2]
 
 
+def test_a_large_call_is_split(tiny: ModuleType) -> None:
+    """Heatmaps of all crops of a call would be gigabytes."""
+    engine = SidedEngine(tiny)
+    crops = np.stack([sided_picture(UNSURE if n % 2 else SURE) for n in range(100)])
+    output = FlipEngine(engine, LIMIT).run(crops)
+    np.testing.assert_array_equal(output.second_pass, np.arange(100) % 2 == 1)
+    assert [size for size, mirrored in engine.batches if not mirrored] == [32, 32, 32, 4]
+    assert [size for size, mirrored in engine.batches if mirrored] == [32, 18]
+
+
 def test_doubt_is_largest_in_the_middle() -> None:
     scores = np.array([[0, 0], [1, 1.2], [0.5, 0.5], [0.5, 1], [-0.3, 0.2]], np.float32)
     np.testing.assert_allclose(doubt(scores), [0, 0, 1, 0.5, 0.32], atol=1e-6)
