@@ -39,7 +39,8 @@ def main() -> int:
             return child(arguments.child, lambda: watched(arguments.child, context), work)
         failed = [name for name in arguments.sections if not _run(name, arguments, work)]
         found = load(work, list(SECTIONS))
-        written = write_report(found, _command(), work, arguments.output)
+        measured = set(found) - {"prepare"}
+        written = write_report(found, _command(), work, arguments.output) if measured else []
     except DeployError as error:
         print(f"peers: error: {error}", file=sys.stderr)
         return error.exit_code
