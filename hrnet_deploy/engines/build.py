@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.build_thread import interruptible
 from hrnet_deploy.engines.cuda.probe import Gpu
 from hrnet_deploy.engines.trt_module import TensorRT
-from hrnet_deploy.errors import DeployError, InputError, InterruptedRun, Subject
+from hrnet_deploy.errors import DeployError, InputError, Subject
 
 OPSETS = {8: (9, 17), 10: (9, 24), 11: (9, 25)}
 """Opsets that the parsers read, by major version (onnx-tensorrt, ``docs/operators.md``)."""
@@ -21,8 +20,6 @@ FP8_CAPABILITY = (8, 9)
 """The first compute capability with FP8 (TensorRT support matrix: Ada, Hopper and later)."""
 
 MEBIBYTE = 1 << 20
-_WAIT_SECONDS = 0.2
-_CANCEL_SECONDS = 60.0
 
 _UNTYPED_LAYERS = ("ASSERTION", "CAST", "CONSTANT", "CONDITION", "SHAPE")
 """Layers that compute nothing in floating point, or whose type is their purpose."""
@@ -96,7 +93,7 @@ def build_plan(
             return build.run(onnx, timing_cache, cancelled, progress)
 
     stoppable = hasattr(tensorrt.module, "IProgressMonitor")
-    return _interruptible(work, cancelled, subject, stoppable=stoppable)
+    return interruptible(work, cancelled, subject, stoppable=stoppable)
 
 
 class _Build:
@@ -263,43 +260,3 @@ def _monitor(trt: Any, cancelled: threading.Event, progress: Progress | None) ->
             pass
 
     return Monitor()
-
-
-def _interruptible(
-    work: Callable[[], BuiltPlan], cancelled: threading.Event, subject: str, *, stoppable: bool
-) -> BuiltPlan:
-    """Run ``work`` beside the main thread, which alone hears Ctrl-C while C++ code runs.
-
-    What is not ``stoppable`` (8.6) is left behind when the process ends.
-    """
-    outcome: list[BuiltPlan | BaseException] = []
-    done = threading.Event()
-
-    def target() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            outcome.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=target, name="tensorrt-build", daemon=True).start()
-    try:
-        # Not Thread.join: interrupted, it takes the thread for ended (Python 3.10 to 3.12).
-        while not done.wait(_WAIT_SECONDS):
-            pass
-    except (KeyboardInterrupt, InterruptedRun) as stop:
-        cancelled.set()
-        if stoppable:
-            with contextlib.suppress(KeyboardInterrupt, InterruptedRun):
-                done.wait(_CANCEL_SECONDS)
-        raise InterruptedRun(
-            subject,
-            "the build was interrupted, nothing was written",
-            "Run the same command again",
-            signal_number=getattr(stop, "signal_number", signal.SIGINT),
-        ) from stop
-    result = outcome[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result

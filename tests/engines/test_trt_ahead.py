@@ -184,6 +184,50 @@ except InterruptedRun as stop:
 """
 
 
+UNSTOPPABLE = """
+import sys, time
+from pathlib import Path
+from hrnet_deploy.engines import build
+from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
+from hrnet_deploy.engines.trt_ahead import load_ahead
+from hrnet_deploy.errors import InterruptedRun
+
+interruptible = build.interruptible
+build._monitor = lambda *_: None
+build.interruptible = lambda *a, stoppable: interruptible(*a, stoppable=False)
+path = Path(sys.argv[1])
+spec = spec_of(read_onnx_file(path.read_bytes(), path), path)
+tensorrt = load_ahead("SM89", subject="the test")
+
+def slow(severity, message):
+    print("at work", flush=True)
+    time.sleep(0.1)
+
+try:
+    with tensorrt.heard_by(slow):
+        build.build_plan(tensorrt, path.read_bytes(), spec, BuildSettings(), subject="w.onnx")
+except InterruptedRun as stop:
+    print(stop, flush=True)
+"""
+
+
+def test_a_builder_that_cannot_be_stopped_does_not_crash_the_end(tiny_onnx: Path) -> None:
+    """As that of 8.6, which has no progress monitor."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNSTOPPABLE, str(tiny_onnx)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "at work" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "w.onnx: the build was interrupted" in stdout
+
+
 def test_ctrl_c_stops_the_builder_before_the_process_ends(tiny_onnx: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", BUILD, str(tiny_onnx)],
