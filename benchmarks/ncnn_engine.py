@@ -42,7 +42,7 @@ CLOCKS = {"time of day": time.perf_counter, "processor time": time.process_time}
 def make(folder: Path) -> None:
     """Write the seeded network as ONNX and as TorchScript, without anything around it."""
     import torch
-    from graph_experiments import seeded_spec
+    from graph_variations import seeded_spec
 
     from hrnet_deploy.export.graph import GraphWriter
     from hrnet_deploy.export.hrnet import HRNet, published_architecture
