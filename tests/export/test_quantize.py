@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
@@ -21,7 +20,6 @@ pytest.importorskip("onnxruntime")
 from hrnet_deploy.engines import load_engine  # noqa: E402
 from hrnet_deploy.errors import InputError  # noqa: E402
 from hrnet_deploy.export.calibration import (  # noqa: E402
-    Histogram,
     calibrate,
     convolution_inputs,
 )
@@ -30,12 +28,10 @@ from hrnet_deploy.export.mixture import fewest_kept  # noqa: E402
 from hrnet_deploy.export.model import build_hrnet, float_dtype  # noqa: E402
 from hrnet_deploy.export.parity import compare  # noqa: E402
 from hrnet_deploy.export.quantization import (  # noqa: E402
-    LARGEST,
     NEVER,
     EightBit,
     Quantization,
     may_be_quantized,
-    quantize_weight,
 )
 from hrnet_deploy.export.sensitivity import blocks_of, measure_blocks  # noqa: E402
 from hrnet_deploy.export.trt_support import trt_problems  # noqa: E402
@@ -95,84 +91,6 @@ def network(small: ModuleType) -> Small:
 def int8_onnx(network: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("int8") / "small.int8.onnx"
     return network.write(path, quantised=network.convolutions)
-
-
-def spread_weight(seed: int) -> NDArray[np.float64]:
-    """Channels of very different size, some of them zero."""
-    rng = np.random.default_rng(seed)
-    spread = 10.0 ** rng.uniform(-4, 2, (6, 1, 1, 1))
-    weight: NDArray[np.float64] = rng.normal(size=(6, 3, 3, 3)) * spread
-    return weight * (rng.random((6, 1, 1, 1)) > 0.2)
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_weights_are_at_most_half_a_step_off(seed: int) -> None:
-    weight = spread_weight(seed)
-    levels, scales = quantize_weight(weight)
-    restored = levels * scales[:, None, None, None].astype(np.float64)
-    half = 0.5001 * scales[:, None, None, None]
-    assert (np.abs(restored - weight) <= half).all()
-    assert np.abs(levels.astype(int)).max(initial=0) <= LARGEST["int8"]
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_fp8_weights_are_at_most_a_sixteenth_off(seed: int) -> None:
-    """Three bits of fraction, down to a step of 2^-9 below 2^-6; ranges fill all 448."""
-    weight = spread_weight(seed)
-    levels, scales = quantize_weight(weight, "fp8", np.float16)
-    step = scales[:, None, None, None].astype(np.float64)
-    restored = levels.astype(np.float64) * step
-    # A step that half precision has to round up or down moves the largest value off 448.
-    allowed = np.maximum(np.abs(weight) / 16, step * 2.0**-10) + 1e-3 * np.abs(weight) + 6e-8 * 448
-    assert np.isfinite(restored).all()
-    assert (np.abs(restored - weight) <= allowed).all()
-
-
-@pytest.mark.parametrize("kind", ["int8", "fp8"])
-def test_no_step_of_a_half_vanishes(kind: EightBit) -> None:
-    weight = np.full((1, 1, 1, 1), 1e-9)
-    levels, scales = quantize_weight(weight, kind, np.float16)
-    assert scales.dtype == np.float16
-    assert scales[0] > 0
-    assert np.isfinite(levels.astype(np.float32)).all()
-
-
-def test_the_range_of_a_histogram_does_not_depend_on_the_order() -> None:
-    rng = np.random.default_rng(0)
-    parts = [rng.exponential(scale, 5000).astype(np.float32) for scale in (0.01, 1, 30, 2)]
-    counts, limits = [], []
-    for order in (parts, parts[::-1]):
-        histogram = Histogram()
-        for part in order:
-            histogram.add(part)
-        counts.append(histogram.counts)
-        limits.append(histogram.limit())
-    assert np.array_equal(*counts)
-    assert limits[0] == limits[1]
-
-
-def test_a_lone_outlier_is_clipped_and_a_uniform_range_is_kept() -> None:
-    rng = np.random.default_rng(0)
-    uniform, outlier = Histogram(), Histogram()
-    values = rng.uniform(-3, 3, 1_000_000).astype(np.float32)
-    uniform.add(values)
-    outlier.add(np.append(values, np.float32(12)))
-    assert uniform.limit() == pytest.approx(3, rel=0.02)
-    assert outlier.limit() < 6
-
-
-def test_fp8_clips_nothing() -> None:
-    histogram = Histogram()
-    values = np.append(np.full(1_000_000, 0.5, np.float32), np.float32(12))
-    histogram.add(values)
-    assert histogram.limit("int8") < 12
-    assert histogram.limit("fp8") == pytest.approx(12, rel=0.01)
-
-
-def test_values_that_are_all_zero_have_a_limit() -> None:
-    histogram = Histogram()
-    histogram.add(np.zeros(10, np.float32))
-    assert histogram.limit() == 1
 
 
 def test_pairs_stand_where_tensorrt_wants_them(network: Small) -> None:
