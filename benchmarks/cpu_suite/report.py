@@ -195,7 +195,7 @@ def _memory(section: dict[str, Any]) -> list[PlainTable]:
 
 NOTES = {
     "files": (
-        "With weights from a seed heatmaps are flat: bf16 and int8 move the highest of peaks, "
+        "With weights from a seed heatmaps are flat: bf16 and int8 choose other peaks, "
         "and one pass has little in common with an average of two, so that the share of same "
         "keypoints says something about float32 with exact flip-test only."
     ),
