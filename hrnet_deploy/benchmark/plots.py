@@ -47,7 +47,7 @@ def _write(path: Path, draw: Any, run: dict[str, Any]) -> Path:
     figure = Figure(figsize=(_WIDTH_IN, max(3.6, height)), layout="constrained")
     FigureCanvasAgg(figure)
     draw(figure.subplots(), run)
-    figure.supxlabel(_footnote(run), fontsize=7, color="0.4")
+    figure.suptitle(_footnote(run), fontsize=7, color="0.4")
     with StagedFile(path) as staged:
         figure.savefig(staged.path, dpi=_DPI, format="png", metadata={"Software": None})
         staged.commit()
