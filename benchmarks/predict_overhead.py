@@ -189,12 +189,12 @@ def one_run(engine: Engine, job: PredictJob, folder: Path) -> dict[str, float]:
 
 def with_loader(loader: Callable[..., Engine], work: Callable[[], Any]) -> Any:
     """``work`` with another way to load its engine."""
-    original = predict_run.load_engine
-    predict_run.load_engine = loader
+    original = predict_run.load_with_flip
+    predict_run.load_with_flip = loader
     try:
         return work()
     finally:
-        predict_run.load_engine = original
+        predict_run.load_with_flip = original
 
 
 def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:

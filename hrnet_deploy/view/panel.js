@@ -95,7 +95,8 @@ function showKeypoints(threshold, other) {
   const poses = state.first;
   const ready = poses && person >= 0 && person < poses.keypoints.length;
   $("person").textContent = ready ? `person ${person + 1} of ${poses.keypoints.length}` : "";
-  $("summary").textContent = ready ? `Score ${poses.instances[person].toFixed(2)}` : "Draw a box to see its keypoints.";
+  const waiting = state.boxes.length && state.asking ? "Working …" : "Draw a box to see its keypoints.";
+  $("summary").textContent = ready ? `Score ${poses.instances[person].toFixed(2)}` : waiting;
   if (!ready) return;
   const second = other && state.second && state.second.keypoints[person] ? state.second : null;
   const head = document.createElement("thead");
