@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
+from hrnet_deploy.engines import Engine, NonFiniteOutput
 from hrnet_deploy.errors import (
     DeployError,
     EnvironmentFault,
@@ -24,7 +23,6 @@ from hrnet_deploy.evaluation.plan import EvalPlan, SkippedImage, prepare
 from hrnet_deploy.evaluation.result import EvalResult, Inferred, measure
 from hrnet_deploy.evaluation.resume import remaining_jobs
 from hrnet_deploy.evaluation.settings import EvalSettings
-from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.jobs import ImagePoses
 from hrnet_deploy.runtime.stream import poses_of_images
@@ -103,14 +101,17 @@ def _infer(
     stop: StopSignal,
 ) -> None:
     """Add to ``inferred`` what is not there yet."""
-    poses, engine = inferred.poses, _stoppable(plan.engine, stop)
+    poses, check = inferred.poses, _unless(stop)
     read = functools.partial(read_image, max_pixels=plan.settings.max_pixels)
     batch_size = plan.settings.batch_size
     images = {image.id: image for image in plan.images}
     done, total = sum(map(len, poses.values())), len(plan.persons)
     progress(done, total)
     for jobs in remaining_jobs(plan.jobs, poses, batch_size):
-        for result in poses_of_images(engine, jobs, batch_size=batch_size, read=read):
+        results = poses_of_images(
+            plan.engine, jobs, batch_size=batch_size, read=read, before_batch=check
+        )
+        for result in results:
             if result.job.key is None:
                 continue
             image = images[_image_id(result)]
@@ -164,25 +165,12 @@ class _Stopped(BaseException):
         self.signal_number = signal_number
 
 
-def _stoppable(engine: Engine, stop: StopSignal) -> Engine:
-    if isinstance(engine, FlipEngine):
-        return engine.around(_StoppableEngine(engine.inner, stop))
-    return _StoppableEngine(engine, stop)
+def _unless(stop: StopSignal) -> Callable[[], None]:
+    """What raises ``_Stopped`` once a signal has asked to stop."""
 
-
-class _StoppableEngine(Engine):
-    """An engine that starts no batch once a signal has asked to stop."""
-
-    def __init__(self, engine: Engine, stop: StopSignal) -> None:
-        super().__init__(engine.spec, engine.info, engine.max_batch)
-        self._engine = engine
-        self._stop = stop
-
-    def run(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool = False) -> EngineOutput:
-        signal_number = self._stop()
+    def check() -> None:
+        signal_number = stop()
         if signal_number is not None:
             raise _Stopped(signal_number)
-        return self._engine.run(crops_nhwc, heatmaps=heatmaps)
 
-    def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
-        raise NotImplementedError("run goes straight to the engine")
+    return check

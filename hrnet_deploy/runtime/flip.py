@@ -50,10 +50,6 @@ class FlipEngine(Engine):
         self.inner = engine
         self.threshold = threshold
 
-    def around(self, engine: Engine) -> FlipEngine:
-        """The same flip-test around another engine."""
-        return FlipEngine(engine, self.threshold)
-
     def first(self, crops_nhwc: NDArray[np.uint8]) -> EngineOutput:
         """The first pass, with heatmaps; ``second_pass`` says who is to get another one."""
         output = self.inner.run(crops_nhwc, heatmaps=True)

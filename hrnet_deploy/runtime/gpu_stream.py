@@ -80,10 +80,17 @@ class _Batch:
 class GpuStream:
     """The state of one run over many pictures; ``results`` is to be used once."""
 
-    def __init__(self, engine: FrameEngine, batch_size: int, read: Read, workers: int) -> None:
+    def __init__(
+        self,
+        engine: FrameEngine,
+        batch_size: int,
+        read: Read,
+        workers: int,
+        before_batch: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine, self._spec = engine, engine.spec
         self._batch_size = min(batch_size, engine.max_batch or batch_size)
-        self._read, self._workers = read, workers
+        self._read, self._workers, self._before_batch = read, workers, before_batch
         self._pictures: deque[PictureInWork] = deque()
 
     def results(self, jobs: Iterator[ImageJob]) -> Iterator[ImagePoses]:
@@ -97,6 +104,7 @@ class GpuStream:
                 while len(waiting) < READ_AHEAD and (batch := next(planned, None)):
                     waiting.append(batch)
                 if waiting:
+                    self._before_batch()
                     underway.append(self._submitted(waiting.popleft()))
                 elif not underway:
                     break

@@ -40,6 +40,7 @@ def poses_of_images(
     batch_size: int,
     read: Callable[[Path], NDArray[np.uint8]] = read_image,
     workers: int | None = None,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Iterator[ImagePoses]:
     """Poses for each job, in the order of ``jobs``; persons of several pictures share a batch.
 
@@ -48,13 +49,14 @@ def poses_of_images(
     does not grow with the number of jobs, nor with the persons in one. Closing the iterator stops
     and joins the threads. Raises what the engine raises; an InputError of ``read`` goes into the
     result of its picture. The second passes of a ``FlipEngine`` are collected into batches of their
-    own, for which the results of a picture wait.
+    own, for which the results of a picture wait. ``before_batch`` is called before each batch goes
+    to the engine; what it raises ends the run.
     """
     check_count("batch_size", batch_size)
     count = workers or min(MAX_WORKERS, physical_cores())
     if hasattr(engine, "submit_frames"):
-        return GpuStream(engine, batch_size, read, count).results(iter(jobs))
-    return _Stream(engine, batch_size, read, count).results(iter(jobs))
+        return GpuStream(engine, batch_size, read, count, before_batch).results(iter(jobs))
+    return _Stream(engine, batch_size, read, count, before_batch).results(iter(jobs))
 
 
 class _Picture(PictureInWork):
@@ -154,9 +156,11 @@ class _Stream:
         batch_size: int,
         read: Callable[[Path], NDArray[np.uint8]],
         workers: int,
+        before_batch: Callable[[], None],
     ) -> None:
         self._engine, self._spec = engine, engine.spec
         self._batch_size, self._read, self._workers = batch_size, read, workers
+        self._before_batch = before_batch
         self._pictures: deque[_Picture] = deque()
         self._buffers: list[NDArray[np.uint8]] = []
         self._second: _Second | None = None
@@ -173,6 +177,7 @@ class _Stream:
                     waiting.append(batch)
                 if not waiting:
                     break
+                self._before_batch()
                 self._finish(waiting.popleft())
                 yield from self._done()
             if self._second is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.standin.build import REPOSITORY, build_driver, compiler, environment
+from tests.world import make_world
 
 VERSIONS = ["8.6.1", "10.9.0.34", "11.4.0.106"]
 pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
@@ -245,6 +246,17 @@ def test_a_plan_is_evaluated_like_any_engine(driver: Path, tiny_onnx: Path, tmp_
     code, stdout, stderr = finished(command(driver, "11.4.0.106", "verify", tiny_onnx, plan))
     assert code == 0, stderr
     assert "passed" in stdout
+    world = make_world(tmp_path / "world")
+    words = ["--annotations", world.annotations, "--images", world.images, "--json"]
+    found = []
+    for engine in (tiny_onnx, plan):
+        output = tmp_path / f"{engine.suffix[1:]}.eval.json"
+        run = command(driver, "11.4.0.106", "eval", "--engine", engine, "-o", output, *words)
+        code, stdout, stderr = finished(run)
+        assert code == 0, stderr
+        found.append(json.loads(stdout)["stats"])
+    assert found[0] == found[1]
+    assert found[0]["AP"] > 0.5
 
 
 def test_doctor_sees_the_gpu(driver: Path) -> None:
@@ -263,7 +275,6 @@ def test_a_detector_becomes_a_plan_that_predict_takes(
     driver: Path, version: str, tiny_onnx: Path, tmp_path: Path
 ) -> None:
     from tests.predict import detectors
-    from tests.world import make_world
 
     world = make_world(tmp_path / "w", images=3)
     onnx, plan = detectors.yolox(tmp_path / "d.onnx"), tmp_path / "d.plan"

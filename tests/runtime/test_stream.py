@@ -281,8 +281,9 @@ def test_memory_depends_on_neither_persons_nor_pictures(tiny: ModuleType) -> Non
     crowd = peak(iter([job(1, 5_000)]))
     crops = 32 * 64 * 48 * 3
     assert crowd < (stream.BATCHES_AHEAD + 2) * crops + 4e6  # all crops at once: 46 MB
-    few, many = (peak(job(number, 1) for number in range(count)) for count in (200, 1000))
-    assert many < few + 1e6
+    pictures = 32 * 80 * 60 * 3
+    many = peak(job(number, 1) for number in range(1000))
+    assert many < (stream.BATCHES_AHEAD + 2) * (crops + pictures) + 4e6  # all of them: 14 MB
 
 
 def test_pictures_without_persons_flow_past(tiny: ModuleType) -> None:

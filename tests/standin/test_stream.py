@@ -114,6 +114,25 @@ def test_each_picture_is_read_once_and_not_far_ahead(on_gpu: Engine, jobs: list[
     assert len(read) == 200
 
 
+def test_every_batch_of_the_gpu_path_asks_first(
+    on_gpu: Engine, jobs: list[ImageJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does an evaluation stop, which must not lead plans around their own crops."""
+    monkeypatch.setattr(on_gpu, "run", None)
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(0)
+        if len(asked) == 3:
+            raise ZeroDivisionError
+
+    many = [jobs[0]] * 40
+    assert len(list(poses_of_images(on_gpu, many[:8], batch_size=4, before_batch=ask))) == 8
+    assert len(asked) == 2
+    with pytest.raises(ZeroDivisionError):
+        list(poses_of_images(on_gpu, many, batch_size=4, before_batch=ask))
+
+
 def test_a_bug_in_reading_comes_out(on_gpu: Engine, jobs: list[ImageJob]) -> None:
     def broken(path: Path) -> NDArray[np.uint8]:
         raise ZeroDivisionError
