@@ -1,4 +1,4 @@
-"""What the README says about commands, options, exit codes, files and Python is so."""
+"""What the documents say about commands, options, exit codes, files and Python is so."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from hrnet_deploy.cli import COMMANDS, load_command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted(
     file
     for file in ROOT.rglob("*.md")
@@ -29,9 +30,9 @@ OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*")
 
 
 def section(command: str) -> str:
-    """The README's text on one command; empty where there is none."""
+    """The reference's text on one command; empty where there is none."""
     found = re.search(
-        rf"^### `hrnet-deploy {command}\b.*?\n(.*?)(?=^##|\Z)", README, re.MULTILINE | re.DOTALL
+        rf"^## `hrnet-deploy {command}\b.*?\n(.*?)(?=^##|\Z)", REFERENCE, re.MULTILINE | re.DOTALL
     )
     return found.group(1) if found else ""
 
@@ -49,13 +50,15 @@ def real_options(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_lists_exactly_the_options_that_there_are(command: str) -> None:
-    assert section(command), f"README.md has no section on {command}"
+def test_the_reference_lists_exactly_the_options_that_there_are(command: str) -> None:
+    assert section(command), f"docs/commands.md has no section on {command}"
     assert documented_options(command) == real_options(command)
 
 
-def test_the_readme_lists_no_command_that_is_not_there() -> None:
-    assert set(re.findall(r"^### `hrnet-deploy ([a-z-]+)", README, re.MULTILINE)) == set(COMMANDS)
+def test_no_command_is_listed_that_is_not_there() -> None:
+    headings = re.findall(r"^## `hrnet-deploy ([a-z-]+)", REFERENCE, re.MULTILINE)
+    assert set(headings) == set(COMMANDS)
+    assert dict(re.findall(r"^\| \[`([a-z-]+)`\].* \| (.*) \|$", README, re.MULTILINE)) == COMMANDS
 
 
 def test_the_readme_lists_every_exit_code() -> None:

@@ -53,8 +53,9 @@ def interleaved(
     progress: Progress = lambda done, total: None,
     seed: int = 0,
 ) -> Timings:
-    """Measure every task ``rounds`` times after ``warmup`` runs that do not count.
+    """Measure every task ``rounds`` times after ``warmup`` rounds that do not count.
 
+    In those each task runs twice in a row: some engines settle for a batch when it comes again.
     The order is drawn anew for every round, so that no task always follows the same one, and what
     drifts meets all alike. A task that runs out of memory is given up; any other error is raised.
     A signal ends it after the task in work; the rounds that are complete are kept.
@@ -69,6 +70,8 @@ def interleaved(
             if timings.stopped is not None:
                 return timings
             seconds = _timed(task, timings)
+            if number < 0 and seconds is not None:
+                seconds = _timed(task, timings)
             if seconds is None:
                 left.remove(task)
             else:
