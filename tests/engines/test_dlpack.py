@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -143,6 +144,26 @@ def test_rows_may_lie_apart_pixels_may_not() -> None:
         device_array(on_gpu(wide[:, ::2]), name="x", ndim=3, reader=READER)
     with pytest.raises(InputError, match=r"got \(5, 8, 3\) 32-bit type 2"):
         device_array(on_gpu(wide.astype(np.float32)), name="x", ndim=3, reader=READER)
+
+
+def test_the_stride_of_an_axis_of_length_one_says_nothing() -> None:
+    """Owners write anything there, and a copy that is to be contiguous does not change it."""
+    crop = np.zeros((1, 4, 4, 3), np.uint8)
+    interface = {
+        "shape": crop.shape,
+        "typestr": "|u1",
+        "data": (crop.ctypes.data, False),
+        "strides": (1, 12, 3, 1),
+        "version": 3,
+        "stream": None,
+    }
+    owner = SimpleNamespace(__cuda_array_interface__=interface)
+    taken = device_array(owner, name="x", ndim=4, reader=READER)
+    assert taken is not None
+    assert (taken.address, taken.shape) == (crop.ctypes.data, crop.shape)
+    interface["strides"] = (48, 24, 3, 1)
+    with pytest.raises(InputError, match=r"x: has strides \(48, 24, 3, 1\)"):
+        device_array(owner, name="x", ndim=4, reader=READER)
 
 
 def test_another_major_version_is_not_read() -> None:

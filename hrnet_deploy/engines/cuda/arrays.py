@@ -88,14 +88,18 @@ def _check(shape: tuple[int, ...], kind: str, name: str, ndim: int) -> None:
 
 
 def _row_bytes(shape: tuple[int, ...], strides: tuple[int, ...] | None, name: str) -> int:
-    """Bytes from row to row of uint8 ``shape``; only a single picture may have a pitch."""
+    """Bytes from row to row of uint8 ``shape``; only a single picture may have a pitch.
+
+    The stride of an axis of length 1 is never used, and owners write anything there.
+    """
     ndim = len(shape)
     dense = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(ndim))
-    strides = tuple(strides or dense)
+    given = tuple(strides or dense)
+    used = tuple(d if n == 1 else s for n, s, d in zip(shape, given, dense, strict=False))
     rows = ndim - 3
-    if strides[rows + 1 :] != dense[rows + 1 :] or (ndim == 4 and strides != dense):
-        raise InputError(name, f"has strides {strides}", "Make it contiguous")
-    return strides[rows]
+    if used[rows + 1 :] != dense[rows + 1 :] or (ndim == 4 and used != dense):
+        raise InputError(name, f"has strides {given}", "Make it contiguous")
+    return used[rows]
 
 
 def _stream(interface: dict[str, Any]) -> int | None:
