@@ -135,7 +135,7 @@ class TensorRTEngine(Engine):
 
     def collect(self, pending: Pending) -> EngineOutput:
         """Wait for ``pending`` and check its result."""
-        output = self._fetch(pending) if pending.output is None else pending.output
+        output = self._output(pending)
         self._check_output(output, pending.count)
         return output
 
@@ -161,14 +161,21 @@ class TensorRTEngine(Engine):
         return self._opened().layer_report()
 
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
-        return self.submit(crops_nhwc, heatmaps=heatmaps).result()
+        return self._output(self.submit(crops_nhwc, heatmaps=heatmaps))
 
     def _infer_all(
         self, batches: Iterable[NDArray[np.uint8]], *, heatmaps: bool
     ) -> list[EngineOutput]:
-        """All batches, each uploaded while the one before it is computed."""
+        """All batches, each uploaded while the one before it is computed.
+
+        ``run`` checks them together, so that an error numbers the crops of the whole call.
+        """
         started = [self.submit(batch, heatmaps=heatmaps) for batch in batches]
-        return [pending.result() for pending in started]
+        return [self._output(pending) for pending in started]
+
+    def _output(self, pending: Pending) -> EngineOutput:
+        """The result of ``pending``, unchecked; waits for it where it is still on its way."""
+        return self._fetch(pending) if pending.output is None else pending.output
 
     def _next_slot(self) -> Slot:
         """The slot whose turn it is; the batch that still lies in it is fetched first."""

@@ -163,7 +163,7 @@ def run_batches(
     """The output for ``count`` persons in a row, whose crops come in batches.
 
     The second passes of a ``FlipEngine`` fill batches of ``batch_size`` of their own. A batch is
-    not looked at again once the next one is taken.
+    not looked at again once the next one is taken. NonFiniteOutput names the rows of ``count``.
     """
     whole = _nothing_yet(engine, count, heatmaps=heatmaps)
     waiting = SecondPasses[int](engine, batch_size) if isinstance(engine, FlipEngine) else None
@@ -171,11 +171,16 @@ def run_batches(
     done = 0
     for crops in batches:
         rows = np.arange(done, done := done + len(crops))
-        if waiting is None:
-            _put(whole, rows, engine.run(crops, heatmaps=heatmaps))
-            continue
-        output = waiting.engine.first(crops)
+        try:
+            if waiting is None:
+                output = engine.run(crops, heatmaps=heatmaps)
+            else:
+                output = waiting.engine.first(crops)
+        except NonFiniteOutput as fault:
+            raise NonFiniteOutput(engine.info.path, rows[fault.indices], count) from fault
         _put(whole, rows, output)
+        if waiting is None:
+            continue
         for person in persons_in_doubt(output):
             waiting.add(crops[person], output, person, int(rows[person]))
             if waiting.full:

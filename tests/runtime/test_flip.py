@@ -67,16 +67,19 @@ def test_a_second_pass_gives_what_the_exact_engine_gives(
 
 
 class SidedEngine(Engine):
-    """Scores and heatmaps are the grey level of a crop's left column; one level is poison there.
+    """Scores and heatmaps are the grey level of a crop's left column.
 
-    Crops that are brighter on the right are mirror images of the test's own.
+    The level ``poison`` gives NaN in the second pass, ``poison_first`` in the first. Crops that are
+    brighter on the right are mirror images of the test's own.
     """
 
-    def __init__(self, tiny: ModuleType, *, poison: int | None = None) -> None:
+    def __init__(
+        self, tiny: ModuleType, *, poison: int | None = None, poison_first: int | None = None
+    ) -> None:
         info = EngineInfo("sided", "cpu", "sided.onnx", "0" * 64, "fp32")
         super().__init__(tiny.tiny_spec(flip_pairs=((0, 2),)), info, None)
         self.batches: list[tuple[int, bool]] = []
-        self._poison = poison
+        self._poison, self._poison_first = poison, poison_first
 
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
         left = crops_nhwc[:, 0, 0].astype(np.float32)
@@ -85,6 +88,8 @@ class SidedEngine(Engine):
         self.batches.append((len(crops_nhwc), bool(mirrored[0])))
         if self._poison is not None:
             left[mirrored & (crops_nhwc[:, 0, -1, 0] == self._poison)] = np.nan
+        if self._poison_first is not None:
+            left[~mirrored & (crops_nhwc[:, 0, 0, 0] == self._poison_first)] = np.nan
         maps = np.zeros((len(left), 3, *self.spec.heatmap_size_hw), np.float32)
         maps[...] = left[:, :, None, None] / 255
         keypoints = np.zeros((*left.shape, 2), np.float32)
@@ -165,6 +170,14 @@ def test_a_second_pass_that_is_not_finite_is_an_error_of_its_picture(tiny: Modul
     with pytest.raises(NonFiniteOutput, match="1 of 3 crops") as caught:
         engine.run(crops)
     assert caught.value.indices.tolist() == [2]
+
+
+def test_a_first_pass_that_is_not_finite_is_numbered_in_its_whole_call(tiny: ModuleType) -> None:
+    crops = np.stack([sided_picture(120 if n == 37 else SURE) for n in range(40)])
+    engine = SidedEngine(tiny, poison_first=120)
+    with pytest.raises(NonFiniteOutput, match="1 of 40 crops") as caught:
+        FlipEngine(engine, LIMIT).run(crops)  # the second of two batches
+    assert caught.value.indices.tolist() == [37]
 
 
 def test_batches_of_second_passes_in_a_row(tiny: ModuleType) -> None:

@@ -358,11 +358,17 @@ def test_nan_is_never_returned(tmp_path: Path) -> None:
     onnx = write_tiny_onnx(tmp_path / "poison.onnx", poison=True)
     settings = BuildSettings(max_batch=4, opt_batch=2)
     plan = make_plan(PlanRequest(onnx, tmp_path / "p.plan", settings), say=lambda line: None).path
-    crops = noise(3)
-    crops[1] = 255
-    with load_plan_engine(plan) as engine, pytest.raises(NonFiniteOutput) as caught:
-        engine.run(crops)
-    assert caught.value.indices.tolist() == [1]
+    crops = noise(11)
+    crops[[1, 9]] = 255
+    with load_plan_engine(plan) as engine:
+        with pytest.raises(NonFiniteOutput, match="1 of 3 crops") as caught:
+            engine.run(crops[:3])
+        assert caught.value.indices.tolist() == [1]
+        with pytest.raises(NonFiniteOutput, match="2 of 11 crops") as caught:
+            engine.run(crops)  # in three batches
+        assert caught.value.indices.tolist() == [1, 9]
+        with pytest.raises(NonFiniteOutput, match="1 of 3 crops"):
+            engine.submit(crops[:3]).result()
 
 
 def test_two_gpus_in_two_threads(plan: Path, reference: Engine) -> None:
