@@ -89,7 +89,7 @@ class Engine(Closing):
         step = self.max_batch or count
         batches = (crops_nhwc[start : start + step] for start in range(0, count, step))
         parts = self._infer_all(batches, heatmaps=heatmaps)
-        output = parts[0] if len(parts) == 1 else _joined(parts)
+        output = joined(parts)
         self._check_output(output, count)
         return output
 
@@ -152,7 +152,10 @@ def _empty(spec: ModelSpec, heatmaps: bool) -> EngineOutput:
     return EngineOutput(np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32), maps)
 
 
-def _joined(parts: list[EngineOutput]) -> EngineOutput:
+def joined(parts: list[EngineOutput]) -> EngineOutput:
+    """The outputs of the parts of one call, in their order, as one; at least one part."""
+    if len(parts) == 1:
+        return parts[0]
     maps = [part.heatmaps_nkhw for part in parts if part.heatmaps_nkhw is not None]
     return EngineOutput(
         np.concatenate([part.keypoints_heatmap for part in parts]),

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput, NonFiniteOutput, load_engine
+from hrnet_deploy.engines import (
+    Engine,
+    EngineInfo,
+    EngineOutput,
+    NonFiniteOutput,
+    joined,
+    load_engine,
+)
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import DeployError, EnvironmentFault, GateError, InputError, Subject
 from hrnet_deploy.spec import ModelSpec
@@ -77,7 +84,7 @@ class PoolEngine(Engine):
                 lost += (error.indices + first).tolist()
         if lost:
             raise NonFiniteOutput(self.info.path, np.array(lost, np.intp), len(crops_nhwc))
-        return _joined(outputs)
+        return joined(outputs)
 
     def _release(self) -> None:
         for worker in self._workers:
@@ -258,14 +265,3 @@ def _answered(
 
 def _told(error: DeployError) -> tuple[Any, ...]:
     return ("failed", error.exit_code, error.subject, error.problem, error.fix)
-
-
-def _joined(parts: list[EngineOutput]) -> EngineOutput:
-    if len(parts) == 1:
-        return parts[0]
-    maps = [part.heatmaps_nkhw for part in parts if part.heatmaps_nkhw is not None]
-    return EngineOutput(
-        np.concatenate([part.keypoints_heatmap for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate(maps) if maps else None,
-    )
