@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.evaluation.crops import annotated_crops
 from hrnet_deploy.evaluation.metric import Stats
 from hrnet_deploy.export.mixture import (
@@ -72,6 +72,16 @@ def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
     return check_output_file(target, force=settings.export.force, inputs=(checkpoint,))
 
 
+def check_backend(settings: QuantizeSettings) -> None:
+    """Refuse, before any work is done, a backend that could not measure the AP."""
+    if settings.backend != "openvino":
+        return
+    if settings.precision == "fp8":
+        problem = "is openvino, which would compute fp8 in float32"
+        raise InputError("backend", problem, "Leave it out: ONNX Runtime measures fp8")
+    require("openvino", extra="openvino", purpose="measuring AP with OpenVINO")
+
+
 def quantize_checkpoint(
     path: Path, settings: QuantizeSettings, *, say: Say, bar: ProgressBar
 ) -> Quantized:
@@ -80,6 +90,7 @@ def quantize_checkpoint(
     Raises GateError where that cannot be had or the poses fail their gates; nothing is written.
     """
     target = check_target(path, settings)
+    check_backend(settings)
     network = Network(path, settings, say)
     crops = annotated_crops(
         settings.images, settings.annotations, settings.boxes, network.spec, settings.calibration

@@ -170,6 +170,7 @@ class _Loss:
     [
         (("-o", "w16.int8.plan"), r"w16.int8.plan: is not an .onnx name"),
         (("--max-ap-drop", "-1"), "--max-ap-drop"),
+        (("--backend", "openvino", "--precision", "fp8"), "--backend: is openvino, which would"),
     ],
 )
 def test_what_is_refused_at_once(
@@ -179,6 +180,7 @@ def test_what_is_refused_at_once(
     code, out, err = run(capsys, *arguments(checkpoint, people, *more))
     assert (code, out) == (2, "")
     assert said in err
+    assert "calibrating" not in err
 
 
 def test_help_is_quick_to_load() -> None:
