@@ -12,7 +12,7 @@ from pathlib import Path
 from hrnet_deploy.benchmark.cost import Cost, graph_cost
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.engines.manifest import read_manifest
-from hrnet_deploy.engines.signature import read_engine_file
+from hrnet_deploy.engines.signature import carried_spec, read_engine_file
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.runtime.flip_choice import load_with_flip
@@ -81,12 +81,7 @@ def ways(
         elif suffix == ".plan":
             combinations = [("tensorrt", "exact")]
         elif backends or precisions:
-            combinations = [
-                (backend, precision)
-                for backend in backends or (None,)
-                for precision in precisions or ("exact",)
-                if (backend, precision) != ("onnxruntime", "bf16")
-            ]
+            combinations = _asked_for(backends, precisions)
         else:
             combinations = _everything(path, device)
         modes = (None,) if suffix in CHECKPOINTS or not flips else _flips(path, flips)
@@ -99,6 +94,20 @@ def ways(
         twice = next(way.path for way in found if found.count(way) > 1)
         raise InputError(twice, "is given twice", "Give each artefact once")
     return found
+
+
+def _asked_for(backends: Sequence[str], precisions: Sequence[str]) -> list[tuple[str | None, str]]:
+    """Every pair but that of ONNX Runtime with bfloat16; InputError where no other is left."""
+    pairs = [
+        (backend, precision)
+        for backend in backends or (None,)
+        for precision in precisions or ("exact",)
+        if (backend, precision) != ("onnxruntime", "bf16")
+    ]
+    if not pairs:
+        problem = "is bf16, ONNX Runtime computes in the file's own"
+        raise InputError("precision", problem, "Ask for the backend openvino, or for exact, too")
+    return pairs
 
 
 def _flips(path: Path, flips: Sequence[str]) -> list[str]:
@@ -135,8 +144,8 @@ def open_contenders(all_ways: Sequence[Way], stack: ExitStack, *, say: Say) -> l
 
     A device that would not be the one asked for is an EnvironmentFault.
     """
-    specs = [spec for spec in map(_carried_spec, all_ways) if spec is not None]
-    engines = [stack.enter_context(open_way(way, specs[0] if specs else None)) for way in all_ways]
+    spec = first_spec(all_ways)
+    engines = [stack.enter_context(open_way(way, spec)) for way in all_ways]
     contenders: list[Contender] = []
     for way, engine in zip(all_ways, engines, strict=True):
         cost = _cost(way, engine.spec, [other.path for other in all_ways], say)
@@ -163,13 +172,10 @@ def open_way(way: Way, spec: ModelSpec | None) -> Engine:
     )
 
 
-def carried_spec(all_ways: Sequence[Way]) -> ModelSpec | None:
-    """The spec of the first ONNX file; None without one."""
-    return next((spec for spec in map(_carried_spec, all_ways) if spec is not None), None)
-
-
-def _carried_spec(way: Way) -> ModelSpec | None:
-    return read_engine_file(way.path)[1] if way.path.suffix.lower() == ".onnx" else None
+def first_spec(all_ways: Sequence[Way]) -> ModelSpec | None:
+    """What the first engine file says that it does; None without one."""
+    specs = (carried_spec(way.path) for way in all_ways)
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def _torch(way: Way, spec: ModelSpec | None) -> Engine:

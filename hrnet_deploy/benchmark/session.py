@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hrnet_deploy.benchmark.ceiling import Ceiling, copy_ceiling, gemm_ceilings
-from hrnet_deploy.benchmark.contenders import Contender, Way, carried_spec, open_contenders, ways
+from hrnet_deploy.benchmark.contenders import Contender, Way, first_spec, open_contenders, ways
 from hrnet_deploy.benchmark.end_to_end import (
     Pictures,
     crops_for,
@@ -37,6 +37,7 @@ from hrnet_deploy.benchmark.watch import Watch
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
 from hrnet_deploy.runtime.flip_choice import flip_facts
+from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.jobs import ImageJob
 
 SWEEP_SHARE = 3
@@ -83,6 +84,9 @@ def run_benchmark(
     if "adaptive" in job.flips and job.pictures is None:
         problem = "is adaptive, whose work depends on the persons"
         raise InputError("flip", problem, "Give --images and --annotations")
+    if job.flip_threshold is not None and "adaptive" not in job.flips:
+        problem = "belongs to the adaptive flip-test"
+        raise InputError("flip_threshold", problem, "Ask for that too, or leave it out")
     all_ways = ways(
         job.artefacts,
         job.backends,
@@ -137,7 +141,9 @@ class _Session:
         return self._failed is None and all(part.stopped is None for part in parts)
 
     def prepare(self) -> None:
-        """Find a batch that fits, and the machine's limits."""
+        """See that every picture can be read, find a batch that fits, and the machine's limits."""
+        for path in dict.fromkeys(job.path for jobs in self._jobs.values() for job in jobs):
+            read_image(path)
         for contender in self.contenders:
             self._batches[contender.name] = self._fitting_batch(contender)
         if not self.job.ceiling:
@@ -147,7 +153,7 @@ class _Session:
         self._ceilings = [*gemm_ceilings(precisions, threads).values(), copy_ceiling()]
 
     def measure(self) -> None:
-        """All rounds; an error of a device ends them, what was measured stays."""
+        """All rounds; an error of a device or an engine ends them, what was measured stays."""
         self._before, self._watch = momentary_facts(), Watch()
         try:
             self._measure_engines()
@@ -155,14 +161,14 @@ class _Session:
                 self._measure_sweep()
             if self.going_on and self._jobs:
                 self._measure_whole()
-        except EnvironmentFault as error:
+        except (EnvironmentFault, InputError) as error:
             # After a fault of a device nothing that follows in this process can be trusted.
             self._failed = error
         self._disturbance, self._after = self._watch.disturbance(), momentary_facts()
 
     def measure_memory(self, all_ways: Sequence[Way]) -> None:
         """Peak memory, each in its own process, after the clock has stopped."""
-        spec = carried_spec(all_ways)
+        spec = first_spec(all_ways)
         for contender in self.contenders:
             if self._stop() is None:
                 self._say(f"memory of {contender.name}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hrnet_deploy.engines.manifest import read_manifest
 from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.spec import (
     HEATMAPS_NAME,
     INPUT_NAME,
     KEYPOINTS_NAME,
+    METADATA_KEY,
     SCORES_NAME,
     ModelSpec,
 )
@@ -33,6 +35,21 @@ def read_engine_file(path: Path) -> tuple[bytes, ModelSpec]:
     """
     content = _read_bytes(path)
     return content, spec_of(read_onnx_file(content, path), path)
+
+
+def carried_spec(path: Path) -> ModelSpec | None:
+    """What an engine file says that it does; of a plan the manifest alone is read.
+
+    None for a foreign ONNX file and for what is no engine. Raises InputError for what cannot be
+    read or is not whole.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".plan":
+        return read_manifest(path).spec
+    if suffix != ".onnx":
+        return None
+    file = read_onnx_file(_read_bytes(path), path)
+    return spec_of(file, path) if METADATA_KEY in file.metadata else None
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.engines.onnx_file import read_onnx_file
+from hrnet_deploy.engines.signature import carried_spec
 from hrnet_deploy.errors import InputError, command_line
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.foreign import ForeignEngine, read_foreign
 from hrnet_deploy.export.run import Say, checkpoint_spec, reference_engine
 from hrnet_deploy.export.settings import ExportSettings
 from hrnet_deploy.files import check_input_file
-from hrnet_deploy.spec import METADATA_KEY, ModelSpec
+from hrnet_deploy.spec import ModelSpec
 
 ENGINES = (".onnx", ".plan")
 
@@ -57,7 +57,7 @@ def open_pair(
     spec. Two checkpoints are run by the first one's recipe, size and keypoints.
     """
     paths = [check_input_file(path, what="checkpoint or engine") for path in (reference, candidate)]
-    specs = [spec for spec in map(_carried_spec, paths) if spec is not None]
+    specs = [spec for spec in map(carried_spec, paths) if spec is not None]
     spec = specs[0] if specs else _assumed_spec(paths[0], say)
     engines: list[Engine] = []
     try:
@@ -67,17 +67,6 @@ def open_pair(
     finally:
         for engine in engines:
             engine.close()
-
-
-def _carried_spec(path: Path) -> ModelSpec | None:
-    """The spec inside an engine file; None where there is none."""
-    if path.suffix.lower() != ".onnx":
-        if path.suffix.lower() not in ENGINES:
-            return None
-        with load_engine(path) as engine:
-            return engine.spec
-    text = read_onnx_file(path.read_bytes(), path).metadata.get(METADATA_KEY)
-    return None if text is None else ModelSpec.from_json(text, source=path)
 
 
 def _assumed_spec(path: Path, say: Say) -> ModelSpec:
@@ -94,7 +83,7 @@ def _assumed_spec(path: Path, say: Say) -> ModelSpec:
 
 def _open(path: Path, spec: ModelSpec, means: Means, say: Say) -> Engine:
     is_checkpoint = path.suffix.lower() not in ENGINES
-    if is_checkpoint or _carried_spec(path) is None:
+    if is_checkpoint or carried_spec(path) is None:
         if means.asked is not None:
             kind = "a checkpoint" if is_checkpoint else "not one of our engines"
             fix = "Leave it out, or give the engine as the second file"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +15,16 @@ pytest.importorskip("onnx", reason="needs the onnx package")
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
 from hrnet_deploy.benchmark import session
-from hrnet_deploy.benchmark.contenders import ways
+from hrnet_deploy.benchmark.contenders import first_spec, open_way, ways
 from hrnet_deploy.benchmark.end_to_end import STAGES, Pictures
 from hrnet_deploy.benchmark.memory import peak_mb
 from hrnet_deploy.benchmark.session import BenchmarkJob, run_benchmark
-from hrnet_deploy.engines import load_engine
+from hrnet_deploy.engines import NonFiniteOutput, load_engine
+from hrnet_deploy.engines.manifest import BatchProfile, Manifest, write_manifest
 from hrnet_deploy.engines.onnxruntime import OnnxRuntimeEngine
-from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.engines.signature import read_engine_file
+from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
+from hrnet_deploy.files import sha256_bytes
 from tests.world import NAMES, SIGMAS, make_world
 
 QUICK: dict[str, Any] = {
@@ -83,6 +87,60 @@ def test_combinations_that_do_not_exist_are_left_out(small_onnx: Path) -> None:
         ("openvino", "exact"),
         ("openvino", "bf16"),
     ]
+
+
+def test_where_nothing_is_left_to_run_that_is_said(small_onnx: Path) -> None:
+    job = BenchmarkJob((small_onnx,), **(QUICK | {"precisions": ("bf16",)}))
+    with pytest.raises(InputError, match="precision: is bf16, ONNX Runtime computes"):
+        run_benchmark(job, say=quiet)
+    job = BenchmarkJob((small_onnx,), **(QUICK | {"flip_threshold": 0.5}))
+    with pytest.raises(InputError, match="flip_threshold: belongs to the adaptive flip-test"):
+        run_benchmark(job, say=quiet)
+
+
+def test_a_checkpoint_does_what_the_first_engine_does(
+    small_onnx: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    """Also where that is a plan, whose manifest says it: one pass is not compared with two."""
+    content, spec = read_engine_file(small_onnx)
+    single = dataclasses.replace(spec, flip_test=False, shift_heatmap=False)
+    plan = tmp_path / "single.plan"
+    plan.write_bytes(content)
+    manifest = Manifest(
+        spec=single,
+        plan_sha256=sha256_bytes(content),
+        onnx_sha256="1" * 64,
+        onnx_name="single.onnx",
+        tensorrt="10.9.0.34",
+        cuda="12.8",
+        gpu_name="NVIDIA GeForce RTX 3090",
+        compute_capability=(8, 6),
+        precision=single.precision,
+        strongly_typed=True,
+        profile=BatchProfile(1, 2, 4),
+    )
+    write_manifest(plan, manifest)
+    found = ways([small_checkpoint, plan, small_onnx], [], [], device=None, threads=1)
+    assert spec.flip_test
+    assert first_spec(found) == single
+    assert first_spec(found[:1]) is None
+    with open_way(found[0], first_spec(found)) as engine:
+        assert not engine.spec.flip_test
+
+
+def test_a_broken_picture_is_said_before_anything_is_measured(
+    make_tiny_onnx: Any, tmp_path: Path
+) -> None:
+    world = make_world(tmp_path / "world", images=6)
+    engine = make_tiny_onnx(keypoint_names=NAMES)
+    broken = sorted(path for path in world.images.rglob("*") if path.is_file())[1]
+    broken.write_bytes(b"no picture")
+    pictures = Pictures(world.images, world.annotations, None, 4)
+    said: list[str] = []
+    job = BenchmarkJob((engine,), **(QUICK | {"pictures": pictures}))
+    with pytest.raises(InputError, match=re.escape(broken.name)):
+        run_benchmark(job, say=said.append)
+    assert said == []
 
 
 def test_the_whole_way_with_its_stages(make_tiny_onnx: Any, tmp_path: Path) -> None:
@@ -158,20 +216,28 @@ def test_a_batch_that_does_not_fit_is_halved(
     assert any("batch 16 ran out of memory, 2 is used" in note for note in run["notes"])
 
 
-def test_a_lost_device_ends_the_run_and_keeps_its_rounds(
-    small_onnx: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        EnvironmentFault("cuda:0", "CUDA error 700", "Run it again"),
+        NonFiniteOutput("small.onnx", np.array([0]), 2),
+    ],
+    ids=["lost device", "NaN"],
+)
+def test_an_error_ends_the_run_and_keeps_its_rounds(
+    error: DeployError, small_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infer, calls = OnnxRuntimeEngine._infer, [0]
 
     def dying(self: OnnxRuntimeEngine, crops: NDArray[np.uint8], *, heatmaps: bool) -> Any:
         calls[0] += 1
         if calls[0] > 6:
-            raise EnvironmentFault("cuda:0", "CUDA error 700", "Run it again")
+            raise error
         return infer(self, crops, heatmaps=heatmaps)
 
     monkeypatch.setattr(OnnxRuntimeEngine, "_infer", dying)
     run = run_benchmark(BenchmarkJob((small_onnx,), **QUICK), say=quiet)
-    assert "CUDA error 700" in run["failed"]
+    assert run["failed"] == str(error)
     assert len(run["rows"][0]["seconds"]) == 3  # the sweep was what died
 
 
