@@ -104,13 +104,6 @@ def backend_options(command: Any) -> Any:
     return backend(precision(command))
 
 
-def named_engine(engine: Path) -> Path:
-    """The engine file that a zoo name on the command line means; paths stay as they are."""
-    from hrnet_deploy.zoo.pretrained import engine_file, is_name
-
-    return engine_file(engine, say=say) if is_name(engine) else engine
-
-
 def flip_mode_options(command: Any) -> Any:
     """``--flip`` and ``--flip-threshold``: the flip-test of an engine that is run."""
     flip = click.option(

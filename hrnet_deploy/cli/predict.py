@@ -18,7 +18,6 @@ from hrnet_deploy.cli.options import (
     flip_mode_options,
     force_option,
     max_pixels_option,
-    named_engine,
     print_json,
     say,
     threads_option,
@@ -151,17 +150,16 @@ def command(
     from hrnet_deploy.predict.run import predict_to_files
     from hrnet_deploy.predict.video import VideoChoice
     from hrnet_deploy.runtime.flip_choice import second_passes_text
-    from hrnet_deploy.zoo.pretrained import detector_file
 
     if as_json and (not outputs or STDOUT in outputs):
         raise click.UsageError("--json prints a summary on stdout: give the poses a file with -o")
     job = PredictJob(
         words=sources,
-        engine=named_engine(engine_path),
+        engine=engine_path,
         boxes=boxes,
         boxes_format=boxes_format,  # type: ignore[arg-type]
         image_ids=image_ids,
-        detector=None if detector is None else detector_file(detector, say=say),
+        detector=detector,
         detector_config=detector_config,
         detector_device=detector_device,
         detector_backend=detector_backend,

@@ -12,7 +12,6 @@ from hrnet_deploy.cli.options import (
     backend_options,
     device_option,
     max_pixels_option,
-    named_engine,
     say,
     threads_option,
 )
@@ -65,6 +64,7 @@ def command(
     from hrnet_deploy.engines import load_engine
     from hrnet_deploy.view.bench import Bench
     from hrnet_deploy.view.serve import serve
+    from hrnet_deploy.zoo.pretrained import detector_file, named_engine
 
     if detector_config is not None and detector is None:
         raise InputError("--detector-config", "needs --detector", "Give the detector")
@@ -81,7 +81,7 @@ def command(
                 path,
                 stack.enter_context(
                     load_engine(
-                        named_engine(path),
+                        named_engine(path, say=say),
                         device=device,
                         threads=threads,
                         backend=backend,
@@ -95,7 +95,6 @@ def command(
         finder = None
         if detector is not None:
             from hrnet_deploy.predict.detector.detector import PersonDetector
-            from hrnet_deploy.zoo.pretrained import detector_file
 
             file = detector_file(detector, say=say)
             finder = PersonDetector(file, detector_config, threads=threads)

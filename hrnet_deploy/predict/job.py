@@ -28,7 +28,8 @@ NO_BOXES = (
 class PredictJob:
     """Files and choices of one command.
 
-    Exactly one of ``boxes``, ``detector`` and ``whole_image`` says where persons are.
+    ``engine`` and ``detector`` may be names in the zoo. Exactly one of ``boxes``, ``detector`` and
+    ``whole_image`` says where persons are.
     ``apply_exif`` None means: not with ``boxes``, which are made in the stored pixels, otherwise
     yes. ``outputs`` are told apart by their names; none, or ``-``, means JSON Lines on stdout.
     """

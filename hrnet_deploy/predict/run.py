@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hrnet_deploy import __version__
@@ -24,6 +24,7 @@ from hrnet_deploy.predict.sources import Sources, find_sources
 from hrnet_deploy.predict.video import VideoInfo
 from hrnet_deploy.runtime.flip_choice import flip_facts, load_with_flip, second_passes
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.zoo.pretrained import detector_file, named_engine
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
@@ -94,6 +95,7 @@ def predict_to_files(
     for path in job.files:
         output_format(path)  # refuses names that say nothing
     check_outputs(job, sources)
+    job = _with_files(job, say)
     summary = Summary()
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(_engine(job, say))
@@ -117,6 +119,13 @@ def predict_to_files(
         if journal is not None:
             journal.remove()
     return summary
+
+
+def _with_files(job: PredictJob, say: Say) -> PredictJob:
+    """The files that names mean: last of all checks, since a checkpoint may be exported here."""
+    engine = named_engine(job.engine, say=say)
+    detector = None if job.detector is None else detector_file(job.detector, say=say)
+    return replace(job, engine=engine, detector=detector)
 
 
 def _engine(job: PredictJob, say: Say) -> Engine:

@@ -44,6 +44,11 @@ def engine_file(model: Subject, *, download: bool = False, say: Say | None = Non
     return _exported(source, say, recipe=item.name)
 
 
+def named_engine(engine: Path, *, say: Say) -> Path:
+    """The engine file that a name means; a path stays as it is, also that of a checkpoint."""
+    return engine_file(engine, say=say) if is_name(engine) else engine
+
+
 def detector_file(detector: Subject, *, download: bool = False, say: Say | None = None) -> Path:
     """The file of a detector: a path, or a name in the zoo, as for ``engine_file``."""
     if not is_name(detector):

@@ -99,6 +99,19 @@ def test_without_boxes_one_line_says_the_three_ways(
         assert way in done.stderr
 
 
+def test_options_are_checked_before_a_name_is_looked_up(world: World, tmp_path: Path) -> None:
+    """A checkpoint of that name would be exported first, which takes a minute."""
+    name = Path("mmpose_coco_w32_256x192")
+    environment = {**os.environ, "HRNET_DEPLOY_ZOO": str(tmp_path / "zoo")}
+    done = predict(name, tmp_path, world.images, env=environment)
+    assert (done.returncode, "gives no persons" in done.stderr) == (2, True), done.stderr
+    done = predict(name, tmp_path, world.images, "--whole-image", env=environment)
+    assert (done.returncode, "is not downloaded yet" in done.stderr) == (2, True), done.stderr
+    (tmp_path / "out.csv").write_text("old")
+    done = predict(name, tmp_path, world.images, "--whole-image", "-o", "out.csv", env=environment)
+    assert (done.returncode, "out.csv: exists" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_error(tiny_onnx: Path, world: World, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "hrnet_deploy", "predict", "--engine", str(tiny_onnx)]
     words += ["--whole-image", "--batch", "1", str(world.images)]
