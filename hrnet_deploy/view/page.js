@@ -89,15 +89,17 @@ async function askPoses() {
     const second = other && await ask("api/poses", question({ picture, boxes, ...other }));
     if (version !== state.version) return;
     Object.assign(state, { first, second });
-    tell("");
-  } catch (error) { complain(error); }
+    if ($("message").className === "wrong") tell("");
+  } catch (error) {
+    if (version === state.version) Object.assign(state, { first: null, second: null });
+    complain(error);
+  }
   draw();
 }
 
 function changed() {
-  state.askAgain = state.asking;
-  draw();
   refresh();
+  draw(); // after the question has begun: until it is answered nothing can be saved
 }
 
 function changedEngine() { // what is on its way is of another engine
@@ -119,7 +121,7 @@ async function findPeople() {
     changed();
     const kept = found.boxes.length;
     if (!found.found) tell("The detector found nobody here. Draw a box around each person.");
-    else if (kept < found.found) tell(`The detector found ${found.found} persons; the ${kept} surest are shown.`);
+    else tell(kept < found.found ? `The detector found ${found.found} persons; the ${kept} surest are shown.` : "");
   } catch (error) { complain(error); } finally { state.finding = false; draw(); }
 }
 

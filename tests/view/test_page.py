@@ -209,6 +209,28 @@ def test_people_are_found_and_saved(opened: Browser) -> None:
     assert (drawn != 30).any(axis=2).sum() > 70 * 140  # the red one and something over it
 
 
+def test_only_poses_of_the_boxes_that_are_shown_are_saved(opened: Browser) -> None:
+    cannot = "return document.getElementById('save-poses').disabled"
+    opened.click("#find")
+    opened.until("state.first !== null && !state.asking")
+    assert opened.run(cannot) is False
+    opened.type("#canvas", ".")
+    opened.run("window.fetch = () => new Promise(() => {})")  # it works
+    opened.type("#canvas", "\ue014")  # arrow right
+    assert opened.run(cannot) is True
+
+
+def test_a_note_of_the_detector_stays(opened: Browser) -> None:
+    opened.run(
+        "const real = fetch, found = { boxes: [[100, 60, 170, 200]], found: 2 };"
+        "window.fetch = (path, asked) => path === 'api/people'"
+        " ? Promise.resolve(new Response(JSON.stringify(found))) : real(path, asked)"
+    )
+    opened.click("#find")
+    opened.until("state.first !== null && !state.asking")
+    assert "found 2 persons; the 1 surest" in opened.run("return document.body.innerText")
+
+
 def downloaded(browser: Browser, name: str) -> bytes:
     """A file that the page saved."""
     path, end = browser.downloads / name, time.monotonic() + WAIT_S
@@ -255,8 +277,11 @@ def test_nothing_sticks_out(opened: Browser, size: tuple[int, int]) -> None:
 
 
 def test_a_server_that_is_gone_is_said(opened: Browser) -> None:
+    opened.click("#find")
+    opened.until("state.first !== null && !state.asking")
     opened.run("window.fetch = () => Promise.reject(new TypeError('Failed to fetch'))")
     opened.click("#whole")
     opened.until("!document.getElementById('message').hidden")
+    assert opened.run("return state.first") is None
     message = opened.run("return document.getElementById('message').innerText")
     assert "is hrnet-deploy view still running?" in message
