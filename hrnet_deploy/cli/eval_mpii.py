@@ -30,13 +30,14 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     if job.boxes is not None or job.settings.limit is not None:
         raise click.UsageError("MPII has centre and scale of its own: leave --boxes, --limit out")
     persons = read_mpii(job.annotations, chosen.ground_truth)
-    with job.open_engine() as engine:
+    with job.open_engine(say) as engine:
         with progress_bar() as progress:
             result = evaluate_mpii(
                 engine,
                 persons,
                 job.images,
                 batch_size=job.settings.batch_size,
+                max_pixels=job.settings.max_pixels,
                 progress=progress,
             )
         facts = result.as_json(engine, persons)

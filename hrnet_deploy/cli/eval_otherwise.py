@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,19 @@ def evaluated_otherwise(
     engines: tuple[Path, ...],
     output: Path | None,
     chosen: Further,
+    of_coco: Sequence[str],
     *,
     as_json: bool,
 ) -> bool:
-    """Do what ``chosen`` asks for; False where it asks for a plain COCO evaluation."""
+    """Do what ``chosen`` asks for; False where it asks for a plain COCO evaluation.
+
+    ``of_coco`` are the options given that only such an evaluation heeds.
+    """
+    way = _way(job, chosen)
+    if way is None:
+        return False
+    if of_coco:
+        raise click.UsageError(f"{of_coco[0]} is for COCO evaluations, not for {way}")
     if job.flip == "adaptive" and (chosen.ladder is not None or chosen.explain):
         raise click.UsageError("--explain and --ladder look at engines without --flip adaptive")
     if chosen.ladder is not None:
@@ -35,14 +45,21 @@ def evaluated_otherwise(
         if len(engines) > 1:
             raise click.UsageError("--explain looks at one engine at a time")
         show_explanation(job, chosen, as_json=as_json)
-    elif _is_mpii(job, chosen):
+    else:
         if len(engines) > 1:
             raise click.UsageError("MPII is evaluated with one engine at a time")
         output = output or Path(f"{job.engine.stem}.mpii.json")
         show_mpii(dataclasses.replace(job, output=output), chosen, as_json=as_json)
-    else:
-        return False
     return True
+
+
+def _way(job: EvalJob, chosen: Further) -> str | None:
+    """What is asked for instead of a plain COCO evaluation; None where nothing is."""
+    if chosen.ladder is not None:
+        return "--ladder"
+    if chosen.explain:
+        return "--explain"
+    return "MPII" if _is_mpii(job, chosen) else None
 
 
 def _is_mpii(job: EvalJob, chosen: Further) -> bool:

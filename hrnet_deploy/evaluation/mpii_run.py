@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hrnet_deploy.evaluation.mpii import JOINTS, MpiiPersons, Pckh, pckh
 from hrnet_deploy.files import contained, sha256_file, write_bytes
 from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.runtime.geometry import CropGeometry
+from hrnet_deploy.runtime.image import MAX_PIXELS, read_image
 from hrnet_deploy.runtime.jobs import ImageJob
 from hrnet_deploy.runtime.stream import poses_of_images
 from hrnet_deploy.values import first_few
@@ -71,6 +73,7 @@ def evaluate_mpii(
     images: Path,
     *,
     batch_size: int = 32,
+    max_pixels: float = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> MpiiResult:
     """Poses of all persons, and PCKh where the head sizes are known.
@@ -94,7 +97,8 @@ def evaluate_mpii(
     predictions = np.zeros((len(persons), JOINTS, 2), np.float32)
     scores = np.zeros((len(persons), JOINTS), np.float32)
     done = twice = 0
-    for result in poses_of_images(engine, jobs, batch_size=batch_size):
+    read = functools.partial(read_image, max_pixels=max_pixels)
+    for result in poses_of_images(engine, jobs, batch_size=batch_size, read=read):
         if result.error is not None:
             raise result.error
         rows = rows_of[str(result.job.key)]

@@ -183,5 +183,21 @@ def test_mpii(run: Run, small: Any, tmp_path: Path) -> None:
         assert Path("mpii.mpii.pred.mat").exists()
     code, _, err = run(*words, "--limit", 1)
     assert (code, "leave --boxes, --limit out" in err) == (2, True)
+    code, _, err = run(*words, "--max-pixels", 1000)
+    assert (code, "a.png: 120x90 px: 0.011 Mpx exceeds" in err) == (2, True)
     code, _, err = run("--engine", "mpii.onnx", *words[2:], "--flip", "off")
     assert (code, "has a flip-test in its graph" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "gate", [("--min-ap", "0.9"), ("--report", "out"), ("--subset", "a=b.json")]
+)
+@pytest.mark.parametrize("way", ["--explain", "--ladder=w.pth", "--dataset=mpii"])
+def test_what_only_coco_evaluations_heed_is_refused(
+    run: Run, people: Path, way: str, gate: tuple[str, str]
+) -> None:
+    """A gate that nobody looks at must not pass."""
+    code, _, err = run("--engine", "absent.onnx", *data(people), way, *gate)
+    named = {"--dataset=mpii": "MPII"}.get(way, way.partition("=")[0])
+    assert code == 2
+    assert f"{gate[0]} is for COCO evaluations, not for {named}" in err
