@@ -231,8 +231,15 @@ class PoseEstimator(Closing):
 
 
 def _boxes(boxes: ArrayLike | Boxes) -> Boxes:
-    """Persons with their scores, 1 where there are none."""
-    if isinstance(boxes, Boxes):
-        return boxes
-    xyxy = checked_boxes(boxes)
-    return Boxes(xyxy, np.ones(len(xyxy)))
+    """Persons with their scores, 1 where there are none; InputError for what is no box."""
+    if not isinstance(boxes, Boxes):
+        xyxy = checked_boxes(boxes)
+        return Boxes(xyxy, np.ones(len(xyxy)))
+    xyxy, scores = checked_boxes(boxes.xyxy), np.asarray(boxes.scores, np.float64)
+    if scores.shape != (len(xyxy),) or not np.isfinite(scores).all():
+        problem = f"has {len(xyxy)} boxes with scores {scores.tolist()}"
+        raise InputError("boxes_xyxy", problem, "Give one finite score for each box")
+    if boxes.ids is not None and len(boxes.ids) != len(xyxy):
+        problem = f"has {len(xyxy)} boxes with {len(boxes.ids)} ids"
+        raise InputError("boxes_xyxy", problem, "Give one id for each box, or none at all")
+    return Boxes(xyxy, scores, boxes.ids)

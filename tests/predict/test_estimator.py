@@ -61,6 +61,26 @@ def test_boxes_of_a_detector_bring_their_scores(estimator: PoseEstimator) -> Non
     np.testing.assert_allclose(found.instance_scores, plain.instance_scores / 2)
 
 
+@pytest.mark.parametrize(
+    ("xyxy", "scores", "ids", "message"),
+    [
+        ([[10.0, np.nan, 60, 50]], [1.0], None, "box 0 has y1 = nan"),
+        ([[10.0, 10, 5, 50]], [1.0], None, "box 0 has x2 <= x1"),
+        ([[10.0, 10, 60, 50]], [1.0, 0.5], None, "has 1 boxes with scores"),
+        ([[10.0, 10, 60, 50]], [np.inf], None, "has 1 boxes with scores"),
+        ([[10.0, 10, 60, 50]], [1.0], [1, 2], "has 1 boxes with 2 ids"),
+    ],
+)
+def test_boxes_with_scores_are_checked_like_plain_ones(
+    estimator: PoseEstimator, xyxy: Any, scores: Any, ids: Any, message: str
+) -> None:
+    boxes = Boxes(np.array(xyxy), np.array(scores), None if ids is None else np.array(ids))
+    with pytest.raises(InputError, match=message):
+        estimator(picture(255), boxes)
+    (result,) = estimator.video([picture(255)], lambda frame: boxes)
+    assert message in str(result.error)
+
+
 def test_what_gives_no_boxes_is_said(estimator: PoseEstimator, video: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="boxes_of: expected a detector or a function, got None"):
         estimator.video(video, None)  # type: ignore[arg-type]
