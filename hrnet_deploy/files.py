@@ -18,9 +18,14 @@ from typing import IO, Any
 
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 _TEMPORARY_MARK = ".hrnet-deploy-tmp"
 _STALE_SECONDS = 3600.0
-"""Age from which a temporary file belongs to no living run (an export takes seconds)."""
+"""Age from which a temporary file belongs to no living run, where nothing can be locked."""
 _READ_BLOCK = 1 << 20
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 MAX_JSON_BYTES = 2 << 30
@@ -85,19 +90,14 @@ class StagedFile:
     """A file that is written beside its target under a temporary name and then put in place.
 
     A context manager: ``path`` exists inside the block, keeps the target's suffix and is removed
-    at the end unless ``commit`` moved it. A full disk inside the block is an EnvironmentFault.
+    at the end unless ``commit`` moved it. What a killed process left of the same target is removed
+    at the beginning. A full disk inside the block is an EnvironmentFault.
     """
 
     def __init__(self, target: Subject) -> None:
         self.target = Path(target)
         _remove_stale(self.target)
-        descriptor, name = tempfile.mkstemp(
-            dir=self.target.parent,
-            prefix=f".{self.target.name}.",
-            suffix=_TEMPORARY_MARK + self.target.suffix,
-        )
-        os.close(descriptor)
-        self.path = Path(name)
+        self.path, self._lock = _made_beside(self.target)
 
     def commit(self, target: Subject | None = None) -> None:
         """Flush to disk and rename to ``target``, with the mode that the umask gives."""
@@ -117,6 +117,9 @@ class StagedFile:
     ) -> None:
         with contextlib.suppress(OSError):
             self.path.unlink()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         if isinstance(error, OSError) and is_disk_full(error):
             raise disk_full(self.target) from error
 
@@ -133,13 +136,51 @@ def atomic_write(path: Subject) -> Iterator[IO[bytes]]:
         staged.commit()
 
 
+def _made_beside(target: Path) -> tuple[Path, int]:
+    """A new hidden file, and the descriptor that locks it, -1 where nothing can be locked."""
+    while True:
+        descriptor, name = tempfile.mkstemp(
+            dir=target.parent,
+            prefix=f".{target.name}.",
+            suffix=_TEMPORARY_MARK + target.suffix,
+        )
+        locked = _locked(descriptor)
+        if locked and os.path.exists(name):
+            return Path(name), descriptor
+        os.close(descriptor)
+        if locked is None:
+            return Path(name), -1
+        # Else another process took it for one that was left behind.
+
+
 def _remove_stale(target: Path) -> None:
-    """Remove what a killed run left of the same target long enough ago."""
+    """Remove what killed processes left of the same target."""
     pattern = f".{glob.escape(target.name)}.*{_TEMPORARY_MARK}*"
     for leftover in target.parent.glob(pattern):
         with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-                leftover.unlink()
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                old = time.time() - os.fstat(descriptor).st_mtime > _STALE_SECONDS
+                if old if (locked := _locked(descriptor)) is None else locked:
+                    leftover.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool | None:
+    """Lock a file for as long as it is open.
+
+    False where another process has the lock, None where the file system has none.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def disk_full(path: Subject) -> EnvironmentFault:
