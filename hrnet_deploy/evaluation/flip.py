@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines import Engine
+from hrnet_deploy.engines import Engine, EngineOutput
 from hrnet_deploy.errors import GateError, InputError, Subject
 from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.plan import EvalPlan, prepare
@@ -115,16 +115,47 @@ def calibrate_flip(
     """The threshold with the fewest second passes that loses at most ``max_ap_drop`` points.
 
     ``engine`` is one without flip-test. Raises what ``prepare`` raises, InputError where AP is
-    undefined, and GateError where only a second pass for everybody holds the budget.
+    undefined, and GateError where only a second pass for everybody holds the budget. No picture
+    is left out, whatever ``settings`` say of it.
     """
     check_flippable(engine)
-    plan = prepare(engine, annotations, images, boxes=boxes, settings=settings or EvalSettings())
-    say("one pass for everybody")
-    single = infer(plan, None, progress=progress, stop=stop)
+    settings = dataclasses.replace(settings or EvalSettings(), keep_going=False)
+    plan = prepare(engine, annotations, images, boxes=boxes, settings=settings)
     say("two passes for everybody")
-    flipped = dataclasses.replace(plan, engine=FlipEngine(engine, 0))
-    exact = infer(flipped, None, progress=progress, stop=stop)
-    return Trial.of(plan, single, exact).calibration(max_ap_drop)
+    both = _BothPasses(engine)
+    exact = infer(dataclasses.replace(plan, engine=both), None, progress=progress, stop=stop)
+    return Trial.of(plan, both.single(plan), exact).calibration(max_ap_drop)
+
+
+class _BothPasses(FlipEngine):
+    """A flip-test of everybody that remembers the poses of the first pass, person by person."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, 0)
+        self._firsts: list[EngineOutput] = []
+
+    def first(self, crops_nhwc: NDArray[np.uint8]) -> EngineOutput:
+        """The first pass; its heatmaps are not kept."""
+        output = super().first(crops_nhwc)
+        self._firsts.append(EngineOutput(output.keypoints_heatmap, output.scores))
+        return output
+
+    def single(self, plan: EvalPlan) -> Inferred:
+        """The poses of the first pass, of all pictures of ``plan`` in its order."""
+        heatmap_px = np.concatenate([self._empty, *(o.keypoints_heatmap for o in self._firsts)])
+        scores = np.concatenate([self._empty[..., 0], *(o.scores for o in self._firsts)])
+        poses, first = {}, 0
+        for image, span in zip(plan.images, plan.spans, strict=True):
+            if image.id in plan.paths:
+                rows = slice(first, first := first + span.stop - span.start)
+                size_wh = self.spec.heatmap_size_wh
+                points = plan.geometry[span].to_image(heatmap_px[rows], size_wh)
+                poses[image.id] = np.concatenate([points, scores[rows, :, None]], axis=2)
+        return Inferred(poses, list(plan.missing))
+
+    @property
+    def _empty(self) -> Floats:
+        return np.zeros((0, self.spec.joints, 2), np.float32)
 
 
 @dataclass(frozen=True)
