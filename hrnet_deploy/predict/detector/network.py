@@ -159,7 +159,8 @@ def configuration(path: Path, signature: Signature, config: Subject | None) -> D
         return known
     if {KEYPOINTS_NAME, SCORES_NAME} <= set(signature.outputs):
         problem = "is a pose engine of ours, no person detector"
-        raise InputError(path, problem, "Give a detector, such as yolox_s (hrnet-deploy zoo list)")
+        fix = "Give a detector, such as yolox_s; see: hrnet-deploy zoo list"
+        raise InputError(path, problem, fix)
     outputs = ", ".join(f"{n} {_text(s)}" for n, s in list(signature.outputs.items())[:6])
     if end_to_end.has_form(signature):
         fix = 'family = "end-to-end", resize, color, mean, std, person_class'
