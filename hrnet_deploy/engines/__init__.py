@@ -120,6 +120,10 @@ class Engine(Closing):
                 "Export it again without that flag",
             )
 
+    def _check_open(self, heatmaps: bool) -> None:
+        """The checks of ``_check`` for input that is no array of crops."""
+        self._check(np.empty((0, *self.spec.input_size_hw, 3), np.uint8), heatmaps)
+
     def _check_output(self, output: EngineOutput, count: int) -> None:
         joints = self.spec.joints
         shapes = (output.keypoints_heatmap.shape, output.scores.shape)

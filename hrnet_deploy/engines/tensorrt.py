@@ -262,10 +262,6 @@ class TensorRTEngine(Engine):
         pending.slot = slot.owner = slot.borrowed = None
         return pending.output
 
-    def _check_open(self, heatmaps: bool) -> None:
-        """The base class's checks, for input that is no array of crops."""
-        self._check(np.empty((0, *self.spec.input_size_hw, 3), np.uint8), heatmaps)
-
     def _check_shape(self, crops: DeviceArray, heatmaps: bool) -> None:
         self._check_open(heatmaps)
         if crops.shape[1:] != (*self.spec.input_size_hw, 3):

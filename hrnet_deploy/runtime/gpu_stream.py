@@ -43,7 +43,7 @@ class Pending(Protocol):
 
 
 class FrameEngine(Protocol):
-    """An engine that cuts crops itself, such as TensorRTEngine."""
+    """An engine that cuts crops itself: TensorRTEngine, and FramePool for several GPUs."""
 
     spec: ModelSpec
     max_batch: int | None

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 
-from hrnet_deploy.engines import NonFiniteOutput, load_engine, pool
+from hrnet_deploy.engines import NonFiniteOutput, load_engine, pool_worker
 from hrnet_deploy.engines.pool import PoolEngine, parse_devices
 from hrnet_deploy.errors import EnvironmentFault, InputError
 
@@ -46,6 +46,11 @@ def test_two_workers_give_what_one_gives(tiny_onnx: Path, two: PoolEngine) -> No
             assert output.heatmaps_nkhw is not None
             np.testing.assert_array_equal(output.heatmaps_nkhw, expected.heatmaps_nkhw)
         assert two.run(noise(3)).heatmaps_nkhw is None
+
+
+def test_workers_without_a_gpu_take_crops_alone(two: PoolEngine) -> None:
+    with two:
+        assert not hasattr(two, "submit_frames")
 
 
 def gone(pid: int) -> bool:
@@ -86,7 +91,7 @@ def test_a_lost_worker_is_an_error_and_not_a_hang(two: PoolEngine, moment: str) 
 
 
 def test_a_silent_worker_is_given_up(two: PoolEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(pool_worker, "ANSWER_SECONDS", 0.5)
     os.kill(processes(two)[0], signal.SIGSTOP)
     with two, pytest.raises(EnvironmentFault, match="gave no answer for 0 s"):
         two.run(noise(6))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 if "STANDIN_TENSORRT" not in os.environ:
     pytest.skip("run by tests/engines/test_on_standin.py", allow_module_level=True)
@@ -30,15 +29,12 @@ from hrnet_deploy.engines.tensorrt import TensorRTEngine, load_plan_engine
 from hrnet_deploy.engines.trt_slot import buckets
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
-from hrnet_deploy.runtime.crops import crop_into
-from hrnet_deploy.runtime.geometry import CropGeometry
+from tests.standin.persons import Crops, assert_same, cut_on_host, frames_and_crops
 from tests.tiny import write_tiny_onnx
 
 MAX_BATCH = 12
 DRIVER = ctypes.CDLL("libcuda.so.1")
 DRIVER.standin_allocated.restype = ctypes.c_int64
-
-Crops = NDArray[np.uint8]
 
 
 def build(folder: Path, *, name: str = "tiny.onnx", **changes: object) -> Path:
@@ -70,11 +66,6 @@ def reference(plan: Path) -> Iterator[Engine]:
 def noise(count: int, seed: int = 0) -> Crops:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (count, 64, 48, 3), dtype=np.uint8)
-
-
-def assert_same(output: EngineOutput, expected: EngineOutput) -> None:
-    np.testing.assert_array_equal(output.keypoints_heatmap, expected.keypoints_heatmap)
-    np.testing.assert_array_equal(output.scores, expected.scores)
 
 
 @pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "plain"])
@@ -122,22 +113,6 @@ def test_the_stand_in_notices_a_missing_wait(
     with load_plan_engine(plan) as engine:
         output = engine.run(noise(4))
         assert not np.array_equal(output.scores, reference.run(noise(4)).scores)
-
-
-def frames_and_crops(seed: int, count: int) -> tuple[list[Crops], CropGeometry, NDArray[np.intp]]:
-    rng = np.random.default_rng(seed)
-    sizes = rng.integers(1, 200, (4, 2))
-    frames = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    boxes = np.concatenate([rng.uniform(-50, 150, (count, 2)), rng.uniform(1, 90, (count, 2))], 1)
-    geometry = CropGeometry.from_boxes_xywh(boxes, (48, 64))
-    return frames, geometry, rng.integers(0, len(frames), count)
-
-
-def cut_on_host(frames: list[Crops], geometry: CropGeometry, of_crop: NDArray[np.intp]) -> Crops:
-    crops = np.zeros((len(geometry), 64, 48, 3), np.uint8)
-    for index, frame in enumerate(of_crop):
-        crop_into(frames[frame], geometry[index], crops[index : index + 1])
-    return crops
 
 
 def test_persons_of_many_frames_are_cut_on_the_gpu(

@@ -16,6 +16,7 @@ if "STANDIN_TENSORRT" not in os.environ:
 
 from hrnet_deploy.engines import Engine, NonFiniteOutput, load_engine
 from hrnet_deploy.engines.build_settings import BuildSettings
+from hrnet_deploy.engines.pool import FramePool
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
 from hrnet_deploy.runtime.flip import FlipEngine
@@ -42,6 +43,14 @@ def on_gpu(onnx: Path) -> Iterator[Engine]:
     request = PlanRequest(onnx, onnx.with_suffix(".plan"), settings, use_timing_cache=False)
     with load_engine(make_plan(request, say=lambda line: None).path) as engine:
         yield engine
+
+
+@pytest.fixture(scope="module")
+def on_two(on_gpu: Engine) -> Iterator[Engine]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STANDIN_GPUS", "2")
+        with load_engine(on_gpu.info.path, device="0,1") as engine:
+            yield engine
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +98,28 @@ def test_the_gpu_path_gives_what_the_cpu_path_gives(
     assert isinstance(found[5].error, InputError)
     nan = Path(on_gpu.info.path).stem == "nan"
     assert isinstance(found[7].error, NonFiniteOutput) is nan
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16, 64])
+def test_two_gpus_give_what_one_and_the_cpu_give(
+    on_two: Engine, on_gpu: Engine, on_cpu: Engine, jobs: list[ImageJob], batch_size: int
+) -> None:
+    assert isinstance(on_two, FramePool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_two, "run", None)  # no crop goes through the parent
+        found = list(poses_of_images(on_two, jobs, batch_size=batch_size, workers=2))
+    for other in (on_gpu, on_cpu):
+        compare(found, list(poses_of_images(other, jobs, batch_size=batch_size, workers=2)))
+
+
+def test_an_adaptive_flip_test_over_two_gpus(
+    on_two: Engine, on_cpu: Engine, jobs: list[ImageJob]
+) -> None:
+    found, expected = (
+        list(poses_of_images(FlipEngine(engine, 0.9), jobs, batch_size=5))
+        for engine in (on_two, on_cpu)
+    )
+    compare(found, expected)
 
 
 def test_no_jobs_and_no_persons(on_gpu: Engine, jobs: list[ImageJob]) -> None:

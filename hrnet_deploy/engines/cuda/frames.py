@@ -136,11 +136,9 @@ class _Placed:
         self.offset = 0
         if self.on_device is None:
             self._host = np.ascontiguousarray(checked_frame(frame, index))
-        shape = self._host.shape if self.on_device is None else self.on_device.shape
-        self._size_wh = (int(shape[1]), int(shape[0]))
-        if max(self._size_wh) > MAX_SIDE:
-            problem = f"is {self._size_wh[0]} x {self._size_wh[1]} px"
-            raise InputError(f"frame {index}", problem, f"Give sides of at most {MAX_SIDE} px")
+            self._size_wh = _checked_size(self._host.shape, index)
+        else:
+            self._size_wh = _checked_size(self.on_device.shape, index)
 
     @property
     def host_bytes(self) -> int:
@@ -157,7 +155,7 @@ class _Placed:
 
 
 def checked_frame(frame: Frame, index: int) -> NDArray[np.uint8]:
-    """``frame`` if it is a host array (H, W, 3) uint8."""
+    """``frame`` if it is a host array (H, W, 3) uint8 of sides that the kernel takes."""
     if (
         not isinstance(frame, np.ndarray)
         or frame.dtype != np.uint8
@@ -168,7 +166,17 @@ def checked_frame(frame: Frame, index: int) -> NDArray[np.uint8]:
         got = f"{getattr(frame, 'shape', type(frame).__name__)} {getattr(frame, 'dtype', '')}"
         problem = f"expected (H, W, 3) uint8 BGR, got {got.rstrip()}"
         raise InputError(f"frame {index}", problem, "Give pictures as OpenCV decodes them")
+    _checked_size(frame.shape, index)
     return frame
+
+
+def _checked_size(shape: tuple[int, ...], index: int) -> tuple[int, int]:
+    """Width and height of (H, W, 3)."""
+    size_wh = int(shape[1]), int(shape[0])
+    if max(size_wh) > MAX_SIDE:
+        problem = f"is {size_wh[0]} x {size_wh[1]} px"
+        raise InputError(f"frame {index}", problem, f"Give sides of at most {MAX_SIDE} px")
+    return size_wh
 
 
 def check_crops(
