@@ -248,7 +248,9 @@ def test_a_plan_is_verified_like_any_engine(driver: Path, tiny_onnx: Path, tmp_p
     assert "passed" in stdout
 
 
-def test_a_plan_is_evaluated_like_any_engine(driver: Path, tmp_path: Path) -> None:
+def test_a_plan_is_evaluated_like_any_engine_on_one_gpu_or_two(
+    driver: Path, tmp_path: Path
+) -> None:
     from tests.tiny import write_tiny_onnx
 
     onnx = write_tiny_onnx(tmp_path / "w.onnx", sigmas=SIGMAS, keypoint_names=NAMES)
@@ -256,14 +258,15 @@ def test_a_plan_is_evaluated_like_any_engine(driver: Path, tmp_path: Path) -> No
     assert finished(command(driver, "11.4.0.106", "build", onnx, "-o", plan))[0] == 0
     words = ["--annotations", world.annotations, "--images", world.images, "--json"]
     found = []
-    for engine in (onnx, plan):
-        output = tmp_path / f"{engine.suffix[1:]}.eval.json"
-        run = command(driver, "11.4.0.106", "eval", "--engine", engine, "-o", output, *words)
+    for engine, device in ((onnx, "cpu"), (plan, "0"), (plan, "0,1")):
+        output = tmp_path / f"{device}.eval.json"
+        where = ["--engine", engine, "--devices", device, "-o", output]
+        run = command(driver, "11.4.0.106", "eval", *where, *words, STANDIN_GPUS="2")
         code, stdout, stderr = finished(run)
         assert code == 0, stderr
         result = json.loads(stdout)
         found.append({name: result[name] for name in ("AP", "AR", "AP75")})
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert found[0]["AP"] > 0.5
 
 
