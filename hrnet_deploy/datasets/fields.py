@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from typing import Any, TypeGuard
 
+from hrnet_deploy import values as values_of
 from hrnet_deploy.values import is_number
 
 Box = tuple[float, float, float, float]
@@ -68,10 +68,7 @@ def clipped(box: Box, size_wh: tuple[float, float]) -> Box | None:
 
 def are_numbers(values: object) -> TypeGuard[list[float]]:
     """Whether this is a list of finite numbers (true and false are not)."""
-    # The set of types first: it is the whole cost where all is well, and there are millions.
-    if not isinstance(values, list):
-        return False
-    return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
+    return isinstance(values, list) and values_of.are_numbers(values)
 
 
 def triplets(record: Record) -> list[tuple[float, float, float]] | None:

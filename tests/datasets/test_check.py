@@ -267,3 +267,9 @@ def test_areas_of_boxes_are_a_hint(people: Content, make: Make) -> None:
     entry = first_person(people)
     entry["area"] = entry["bbox"][2] * entry["bbox"][3]
     assert hints(make(people))["area-of-box"].count == 1
+
+
+@pytest.mark.parametrize("key", ["bbox", "keypoints"])
+def test_a_number_that_no_float_holds_is_a_problem(people: Content, make: Make, key: str) -> None:
+    first_person(people)[key][0] = 10**400
+    assert faults(make(people))
