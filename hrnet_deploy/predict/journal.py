@@ -62,6 +62,7 @@ class PredictJournal(Closing):
         try:
             self._groups: dict[str, _Group] = {}
             self._current: _Group | None = None
+            self._number = 0
             self._head = {"format": FORMAT, "fingerprint": dict(fingerprint)}
             if fresh:
                 path.unlink(missing_ok=True)
@@ -97,9 +98,10 @@ class PredictJournal(Closing):
         """
         group = self._groups.get(frame.source)
         if self._old is not None and group is not None and (frame.number or 0) <= group.last:
-            if group is not self._current:
+            number = frame.number or 0
+            if group is not self._current or number <= self._number:  # or a source given twice
                 self._old.seek(group.start)
-                self._current = group
+            self._current, self._number = group, number
             entry = json.loads(self._old.readline())
             if entry["number"] == frame.number:
                 return self._predicted(entry, frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -94,3 +95,24 @@ def test_a_known_frame_that_changed_is_an_error(tmp_path: Path) -> None:
         pytest.raises(InputError, match="has changed since the run began"),
     ):
         journal.known(bare(1))
+
+
+def test_a_source_that_is_given_twice_is_found_twice(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    first, other = (replace(predicted(n), frame=picture(f"{n}.png")) for n in (1, 2))
+    with PredictJournal(path, {"engine": "x"}, NAMES) as journal:
+        journal.write(first)
+        journal.write(other)
+    with PredictJournal(path, {"engine": "x"}, NAMES) as journal:
+        for expected in (first, first, other, other, first):
+            found = journal.known(replace(expected.frame, image_bgr=None))
+            assert found is not None
+            np.testing.assert_array_equal(found.poses.scores, expected.poses.scores)
+    written(path := tmp_path / "k")
+    with PredictJournal(path, {"engine": "x"}, NAMES) as journal:
+        for number in (0, 1, 2, 0, 1, 2):
+            assert journal.known(bare(number)) is not None
+
+
+def picture(name: str) -> Frame:
+    return Frame(name, PurePath(name), np.zeros((4, 6, 3), np.uint8))
