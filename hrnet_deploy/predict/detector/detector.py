@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import Subject
 from hrnet_deploy.predict.detector.candidates import Candidates
+from hrnet_deploy.predict.detector.load import load_session
 from hrnet_deploy.predict.detector.network import DetectorNetwork, configuration
-from hrnet_deploy.predict.detector.session import load_session
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, no_boxes
 from hrnet_deploy.runtime.checks import MIN_SIDE, checked_image
 

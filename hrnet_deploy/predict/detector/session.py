@@ -1,4 +1,4 @@
-"""A detector's graph, loaded: arrays in and out by name, on the backend that was asked for."""
+"""What every backend of a detector is: arrays in and out by name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.engines.onnx_file import OnnxFile, read_onnx_file
-from hrnet_deploy.errors import InputError, command_line
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.predict.detector.candidates import Arrays, Signature
 
-ONNX_BACKENDS = ("onnxruntime", "openvino")
 Inputs = dict[str, NDArray[Any]]
 TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -60,35 +58,6 @@ class DetectorSession(Closing):
 
     def close(self) -> None:
         """Let go of the graph; most backends do that when they are collected."""
-
-
-def load_session(
-    path: Path, *, backend: str | None, device: str | None, threads: int | None
-) -> DetectorSession:
-    """Load an ``.onnx`` in ONNX Runtime (None) or OpenVINO, a ``.plan`` in TensorRT.
-
-    Raises InputError for a file or a choice that does not fit, EnvironmentFault for a backend or
-    device that is not there.
-    """
-    if path.suffix.lower() == ".plan":
-        from hrnet_deploy.predict.detector.tensorrt import load_plan_session
-
-        if backend in ONNX_BACKENDS:
-            raise InputError(path, f"is a TensorRT plan, {backend} was asked for", "Give the .onnx")
-        check_input_file(path, what="detector plan")
-        return load_plan_session(path, device=device)
-    if backend == "openvino":
-        from hrnet_deploy.predict.detector.openvino import OpenVinoSession
-
-        if device not in (None, "cpu"):
-            raise InputError("--detector-device", f"is {device}, OpenVINO runs on cpu", "Give cpu")
-        return OpenVinoSession(path, threads=threads)
-    if backend == "tensorrt":
-        fix = f"Build one: {command_line('build', '--detector', path)}"
-        raise InputError(path, "is no plan, TensorRT was asked for", fix)
-    from hrnet_deploy.predict.detector.onnxruntime import OnnxRuntimeSession
-
-    return OnnxRuntimeSession(path, device=device, threads=threads)
 
 
 def read_detector(path: Path) -> tuple[bytes, OnnxFile]:
