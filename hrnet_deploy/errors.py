@@ -133,6 +133,6 @@ _DISPLAY_NAMES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
-    "tensorrt_rtx": "TensorRT for RTX",
+    "tensorrt_rtx_bindings": "TensorRT for RTX",
     "safetensors": "safetensors",
 }

@@ -45,7 +45,7 @@ OPTIONAL = (
     "scipy",
     "starlette",
     "tensorrt",
-    "tensorrt_rtx",
+    "tensorrt_rtx_bindings",
     "torch",
     "uvicorn",
 )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.benchmark.measure import Task
+from hrnet_deploy.engines.openvino import compile_for_cpu
 
 GEMM_SIDE = 1024
 """Square matrices whose operands stay in a second or third level cache, as convolutions' do."""
@@ -155,7 +156,7 @@ def _in_streams(
         "INFERENCE_NUM_THREADS": str(threads),
         "ENABLE_CPU_PINNING": "NO",
     }
-    compiled = ov.Core().compile_model(model, "CPU", settings)
+    compiled = compile_for_cpu(ov, model, settings)
     requests: list[Any] = [compiled.create_infer_request() for _ in range(threads)]
     for request in requests:
         request.set_input_tensor(ov.Tensor(values.copy()))

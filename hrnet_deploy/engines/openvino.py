@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.cpu import physical_cores
+from hrnet_deploy.engines.signal_stack import kept_signal_stack
 from hrnet_deploy.engines.signature import (
     FLOAT,
     UINT8,
@@ -45,6 +46,12 @@ _AGAIN = "Export the model again"
 Arrays = list[NDArray[np.float32]]
 
 
+def compile_for_cpu(ov: ModuleType, model: Any, settings: dict[str, str]) -> Any:
+    """OpenVINO's compiled model, after which signals are handled where they were before."""
+    with kept_signal_stack():
+        return ov.Core().compile_model(model, "CPU", settings)
+
+
 class _Compiled:
     """The model compiled for a number of streams, with a request and a waiting thread for each.
 
@@ -63,7 +70,7 @@ class _Compiled:
             "ENABLE_CPU_PINNING": "NO",
         }
         self._ov = ov
-        self.model = ov.Core().compile_model(model, "CPU", settings)
+        self.model = compile_for_cpu(ov, model, settings)
         self.streams = int(self.model.get_property("NUM_STREAMS"))
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.streams):

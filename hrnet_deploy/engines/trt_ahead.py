@@ -22,7 +22,7 @@ from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.spec import ModelSpec
 
-MODULE = "tensorrt_rtx"
+MODULE = "tensorrt_rtx_bindings"
 EXTRA = "rtx"
 
 

@@ -48,7 +48,7 @@ def test_checkpoint_facts(small_checkpoint: Path) -> None:
 
 
 def test_what_tensorrt_makes_of_a_file(small_onnx: Path) -> None:
-    pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX (extra rtx)")
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX (extra rtx)")
     built = facts(small_onnx, "--tensorrt", "sm89")["tensorrt"]
     assert (built["target"], built["warnings"]) == ("SM89", [])
     assert built["kernels"] == sum(built["kinds"].values()) == sum(built["types"].values())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-trt = pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX (extra rtx)")
+trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX (extra rtx)")
 # That of RTX keeps no timings; the calls do nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
 

@@ -11,7 +11,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
-pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX (extra rtx)")
+pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX (extra rtx)")
 # That of RTX keeps no timings; the calls do nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
 

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.engines.openvino import reason
+from hrnet_deploy.engines.openvino import compile_for_cpu, reason
 from hrnet_deploy.errors import EnvironmentFault, InputError, require
 from hrnet_deploy.predict.detector.candidates import Shape, Signature
 from hrnet_deploy.predict.detector.session import RUN_FIX, DetectorSession, Inputs, read_detector
@@ -44,7 +44,7 @@ class OpenVinoSession(DetectorSession):
                 # A tensor may have several names here; the graph's outputs keep their order.
                 dict(zip(file.outputs, map(_shape, model.outputs), strict=True)),
             )
-            self._request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+            self._request = compile_for_cpu(ov, model, settings).create_infer_request()
         except _FAILURES as error:
             problem = f"OpenVINO cannot load it ({reason(error)})"
             raise InputError(path, problem, "Use --detector-backend onnxruntime") from error
