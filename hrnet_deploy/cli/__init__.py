@@ -21,6 +21,7 @@ from hrnet_deploy.errors import (
     EXIT_BUG,
     EXIT_INPUT,
     EXIT_SIGINT,
+    EXIT_SIGPIPE,
     DeployError,
     EnvironmentFault,
     InterruptedRun,
@@ -53,7 +54,7 @@ MAX_PIXELS_BEFORE_CV2 = str(1 << 30)
 
 
 class _ReaderLeft(Exception):
-    """Whoever read our stdout has gone away: no error, but there is nothing left to do."""
+    """Whoever read our output has gone away: nothing to report, but the work is not done."""
 
 
 @contextlib.contextmanager
@@ -144,7 +145,7 @@ def _run(words: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except _ReaderLeft:
         _silence_stdout()
-        return 0
+        return EXIT_SIGPIPE
     except Exception as error:  # noqa: BLE001 - whatever is left ends as one line or as our bug
         if debug and not isinstance(error, click.exceptions.Exit):
             traceback.print_exc()
