@@ -98,7 +98,7 @@ def build_beside(half: Path, target: Path, *, wanted: bool | None, say: Say) -> 
     """Build the plan of a file just exported; where nobody asked for it a fault is only said."""
     try:
         make_plan(PlanRequest(half, target, BuildSettings(), force=True), say=say)
-    except EnvironmentFault as fault:
+    except (EnvironmentFault, InputError, GateError) as fault:
         if wanted:
             raise
         say(f"warning: no plan was built: {fault}")

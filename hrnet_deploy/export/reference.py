@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
-from hrnet_deploy.errors import EnvironmentFault
+from hrnet_deploy.engines.pool import parse_devices
+from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.runtime.decode import Heatmaps, decode_heatmaps, merge_flipped
 from hrnet_deploy.spec import ModelSpec
 
@@ -62,7 +63,7 @@ class ReferenceEngine(Engine):
 
 
 class TorchEngine(ReferenceEngine):
-    """A checkpoint run by PyTorch in float32, eager, on ``device``."""
+    """A checkpoint run by PyTorch in float32, eager, on ``device``: "cpu", "cuda:0" or "0"."""
 
     def __init__(
         self,
@@ -77,6 +78,9 @@ class TorchEngine(ReferenceEngine):
 
         from hrnet_deploy.export.hrnet import HRNet
 
+        device, *others = parse_devices(device)
+        if others:
+            raise InputError("--device", "names several, PyTorch runs on one", "Give one of them")
         if device != "cpu" and not torch.cuda.is_available():
             raise EnvironmentFault(
                 device, "PyTorch sees no CUDA device", "Use --device cpu or install a CUDA build"
