@@ -27,8 +27,9 @@ def write_report(found: dict[str, Any], command: str, work: Path, folder: Path) 
     """Merge what the sections found; the paths that were written."""
     folder.mkdir(parents=True, exist_ok=True)
     result, table = folder / "peers.json", folder / "peers.md"
-    write_json(result, {"command": command, **_rounded(found)})
-    table.write_text(markdown(found, command), encoding="utf-8")
+    kept = _rounded(found)
+    write_json(result, {"command_line": command, **kept})
+    table.write_text(markdown(kept, command), encoding="utf-8")
     plots = [p for p in sorted((work / "plots").glob("*.png")) if p.stat().st_size < PLOT_BYTES]
     targets = [folder / f"peers-{plot.name}" for plot in plots]
     for plot, target in zip(plots, targets, strict=True):
