@@ -181,7 +181,7 @@ def write_bare_network(path: Path, checkpoint: Any, size_hw: tuple[int, int]) ->
     from hrnet_deploy.export.network import HRNetWriter
 
     graph = GraphWriter()
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
+    weights = checkpoint.arrays
     writer = HRNetWriter(graph, weights, np.float32, path, reverse_input=False)
     name = writer.heatmaps("images", checkpoint.architecture)
     joints = checkpoint.architecture.joints

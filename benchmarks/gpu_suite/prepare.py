@@ -74,7 +74,7 @@ def _prepare(work: Path, model: Model) -> dict[str, Any]:
     from hrnet_deploy.export.run import reference_engine
 
     checkpoint, base = _checkpoint(work, model)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
+    weights = checkpoint.arrays
     for variant, changes in VARIANTS.items():
         shift = base.shift_heatmap and bool(changes["flip_test"])
         spec = dataclasses.replace(base, shift_heatmap=shift, **changes)

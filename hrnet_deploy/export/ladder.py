@@ -186,7 +186,7 @@ def _engines(job: LadderJob, folder: Path, say: Say) -> Iterator[tuple[str, Open
     ]
     for spec in specs:
         yield REFERENCE, functools.partial(reference_engine, checkpoint, spec)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
+    weights = checkpoint.arrays
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     for precision in precisions:
         for spec in specs:

@@ -80,7 +80,7 @@ class Network:
         self.checkpoint: Checkpoint = read_checkpoint(path)
         self.spec = checkpoint_spec(self.checkpoint, settings.export, say=say)
         self.quantized_spec = _quantized_spec(self.spec, settings)
-        self._weights = {name: t.numpy() for name, t in self.checkpoint.state_dict.items()}
+        self._weights = self.checkpoint.arrays
         self._limits: dict[str, float] = {}
         self._kind = settings.precision
         # Decoding may have a convolution as well (DARK), which is none of the network's.

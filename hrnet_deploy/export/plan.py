@@ -62,6 +62,22 @@ class PlanRequest:
     use_timing_cache: bool = True
     layers: Path | None = None
 
+    def timing_cache_of(self, tensorrt: TensorRT) -> Path | None:
+        """The file of the timing cache on the machine at hand; None for none."""
+        if not self.use_timing_cache:
+            return None
+        return self.timing_cache or timing_cache_path(
+            self.output.parent, tensorrt.gpu, tensorrt.version
+        )
+
+    def rejected(self, content: bytes) -> str:
+        """Keep a plan that failed where that was asked for; words for the error on where it is."""
+        if not self.keep_rejected:
+            return ""
+        path = self.output.with_suffix(".rejected.plan")
+        write_bytes(path, content)
+        return f"; kept as {path}"
+
 
 @dataclass(frozen=True)
 class PlanReport:
@@ -115,13 +131,11 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     settings = fitted(request.settings, spec)
     tensorrt = load_tensorrt(request.device, subject=f"building {request.output.name}")
     check_fp8(spec, tensorrt.gpu, subject=request.onnx)
-    cache = None
-    if request.use_timing_cache:
-        folder = request.output.parent
-        cache = request.timing_cache or timing_cache_path(folder, tensorrt.gpu, tensorrt.version)
+    cache = request.timing_cache_of(tensorrt)
     onnx = (request.onnx, content, opset)
     built = build_logged(tensorrt, onnx, request.output, spec, settings, cache=cache, say=say)
-    manifest = _manifest(request, tensorrt, built, content, spec, settings)
+    facts = plan_facts(request.onnx, content, built, tensorrt, settings)
+    manifest = Manifest(spec=spec, precision=spec.precision, **facts)
     say(
         f"proving {request.output} at the batches {', '.join(map(str, _batches(manifest.profile)))}"
     )
@@ -167,31 +181,25 @@ def _read_source(request: PlanRequest) -> tuple[bytes, ModelSpec, int]:
     return content, spec_of(file, path), file.opset
 
 
-def _manifest(
-    request: PlanRequest,
-    tensorrt: TensorRT,
-    built: BuiltPlan,
-    content: bytes,
-    spec: ModelSpec,
-    settings: BuildSettings,
-) -> Manifest:
-    return Manifest(
-        spec=spec,
-        plan_sha256=sha256_bytes(built.content),
-        onnx_sha256=sha256_bytes(content),
-        onnx_name=request.onnx.name,
-        tensorrt=tensorrt.version,
-        cuda=probe().cuda_version or "unknown",
-        gpu_name=tensorrt.gpu.name,
-        compute_capability=tensorrt.gpu.compute_capability,
-        precision=spec.precision,
-        strongly_typed=built.strongly_typed,
-        profile=settings.profile,
-        hardware_compatibility=settings.hardware_compatibility,
-        version_compatible=settings.version_compatible,
-        settings=dataclasses.asdict(settings),
-        hrnet_deploy=__version__,
-    )
+def plan_facts(
+    onnx: Path, content: bytes, built: BuiltPlan, tensorrt: TensorRT, settings: BuildSettings
+) -> dict[str, Any]:
+    """The ``PlanFacts`` of a plan just built of ``content``, but for precision and parity."""
+    return {
+        "plan_sha256": sha256_bytes(built.content),
+        "onnx_sha256": sha256_bytes(content),
+        "onnx_name": onnx.name,
+        "tensorrt": tensorrt.version,
+        "cuda": probe().cuda_version or "unknown",
+        "gpu_name": tensorrt.gpu.name,
+        "compute_capability": tensorrt.gpu.compute_capability,
+        "strongly_typed": built.strongly_typed,
+        "profile": settings.profile,
+        "hardware_compatibility": settings.hardware_compatibility,
+        "version_compatible": settings.version_compatible,
+        "settings": dataclasses.asdict(settings),
+        "hrnet_deploy": __version__,
+    }
 
 
 def _batches(profile: BatchProfile) -> list[int]:
@@ -222,11 +230,7 @@ def _judge(request: PlanRequest, built: BuiltPlan, reports: dict[int, ParityRepo
     failed = {batch: report for batch, report in reports.items() if not report.passed}
     if not failed:
         return
-    kept = ""
-    if request.keep_rejected:
-        rejected = request.output.with_suffix(".rejected.plan")
-        write_bytes(rejected, built.content)
-        kept = f"; kept as {rejected}"
+    kept = request.rejected(built.content)
     batch, report = next(iter(failed.items()))
     raise GateError(
         request.output,

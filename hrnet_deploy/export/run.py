@@ -60,7 +60,7 @@ def export_checkpoint(
     checkpoint = read_checkpoint(path)
     spec = checkpoint_spec(checkpoint, settings, say=say)
     crops = (crops_for or _built_in_crops)(spec)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
+    weights = checkpoint.arrays
     exported = []
     with reference_engine(checkpoint, spec) as reference, ExitStack() as staged_files:
         judge = Judge(reference, crops, keep_rejected=settings.keep_rejected)

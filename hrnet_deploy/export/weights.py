@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError, Subject
 
@@ -44,6 +46,11 @@ class Checkpoint:
     flavour: str
     stored: StoredConfig | None
     notes: tuple[str, ...]
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The state dict as numpy arrays, which share its memory."""
+        return {name: tensor.numpy() for name, tensor in self.state_dict.items()}
 
     @property
     def joints(self) -> int:

@@ -64,8 +64,7 @@ def unshifted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = read_checkpoint(CHECKPOINT)
     settings = ExportSettings(shift_heatmap=False)
     spec = checkpoint_spec(checkpoint, settings, say=lambda line: None)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.state_dict.items()}
-    model = build_hrnet(spec, checkpoint.architecture, weights, source=CHECKPOINT)
+    model = build_hrnet(spec, checkpoint.architecture, checkpoint.arrays, source=CHECKPOINT)
     path = tmp_path_factory.mktemp("engine") / "unshifted.onnx"
     path.write_bytes(model.SerializeToString())
     return path

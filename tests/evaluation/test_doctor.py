@@ -53,7 +53,7 @@ class Ward:
         """An engine of the trained network whose spec says something else."""
         spec = checkpoint_spec(self.checkpoint, ExportSettings(), say=lambda line: None)
         spec = dataclasses.replace(spec, **changes)
-        weights = {k: v.numpy() for k, v in self.checkpoint.state_dict.items()}
+        weights = self.checkpoint.arrays
         if channels is not None:
             for part in ("weight", "bias"):
                 weights[f"final_layer.{part}"] = weights[f"final_layer.{part}"][channels]

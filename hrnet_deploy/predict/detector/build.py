@@ -10,18 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hrnet_deploy import __version__
-from hrnet_deploy.engines.build import BuiltPlan
 from hrnet_deploy.engines.build_settings import BuildSettings
-from hrnet_deploy.engines.cuda.probe import probe
 from hrnet_deploy.engines.manifest import write_manifest
-from hrnet_deploy.engines.timing_cache import timing_cache_path
-from hrnet_deploy.engines.trt_module import TensorRT, load_tensorrt
+from hrnet_deploy.engines.trt_module import load_tensorrt
 from hrnet_deploy.errors import GateError, InputError
 from hrnet_deploy.export.building import Say, build_logged
 from hrnet_deploy.export.crops import seeded_crops
-from hrnet_deploy.export.plan import PlanRequest
-from hrnet_deploy.files import check_output_file, sha256_bytes, write_bytes
+from hrnet_deploy.export.plan import PlanRequest, plan_facts
+from hrnet_deploy.files import check_output_file, write_bytes
 from hrnet_deploy.predict.detector.candidates import Candidates, Shape, Signature
 from hrnet_deploy.predict.detector.config import DetectorConfig
 from hrnet_deploy.predict.detector.network import FREE_BATCH, DetectorNetwork, configuration
@@ -80,13 +76,14 @@ def make_detector_plan(
     network = _Network(
         "fp16" if half else "fp32", {n: shape for n, (_, shape) in signature.inputs.items()}
     )
-    cache = None
-    if request.use_timing_cache:
-        folder = request.output.parent
-        cache = request.timing_cache or timing_cache_path(folder, tensorrt.gpu, tensorrt.version)
+    cache = request.timing_cache_of(tensorrt)
     onnx = (request.onnx, content, file.opset)
     built = build_logged(tensorrt, onnx, request.output, network, settings, cache=cache, say=say)
-    manifest = _manifest(request, tensorrt, built, content, network, signature, settings)
+    manifest = DetectorManifest(
+        detector=signature_facts(signature),
+        precision=network.precision,
+        **plan_facts(request.onnx, content, built, tensorrt, settings),
+    )
     say(f"proving {request.output}")
     with closing(PlanSession(tensorrt, built.content, request.output, manifest)) as session:
         parity = _prove(session, reference, config, manifest)
@@ -122,34 +119,6 @@ def _fitted(settings: BuildSettings, signature: Signature) -> BuildSettings:
     if fixed is None:
         return settings
     return dataclasses.replace(settings, min_batch=fixed, opt_batch=fixed, max_batch=fixed)
-
-
-def _manifest(
-    request: PlanRequest,
-    tensorrt: TensorRT,
-    built: BuiltPlan,
-    content: bytes,
-    network: _Network,
-    signature: Signature,
-    settings: BuildSettings,
-) -> DetectorManifest:
-    return DetectorManifest(
-        detector=signature_facts(signature),
-        plan_sha256=sha256_bytes(built.content),
-        onnx_sha256=sha256_bytes(content),
-        onnx_name=request.onnx.name,
-        tensorrt=tensorrt.version,
-        cuda=probe().cuda_version or "unknown",
-        gpu_name=tensorrt.gpu.name,
-        compute_capability=tensorrt.gpu.compute_capability,
-        precision=network.precision,
-        strongly_typed=built.strongly_typed,
-        profile=settings.profile,
-        hardware_compatibility=settings.hardware_compatibility,
-        version_compatible=settings.version_compatible,
-        settings=dataclasses.asdict(settings),
-        hrnet_deploy=__version__,
-    )
 
 
 def _prove(
@@ -201,9 +170,5 @@ def _judge(request: PlanRequest, manifest: DetectorManifest, content: bytes) -> 
             if not figures[name] <= limit:
                 problem = f"differs from {request.onnx.name} at batch {batch}"
                 problem = f"{problem}: {name} by {figures[name]:.3g}, allowed {limit:g}"
-                if request.keep_rejected:
-                    rejected = request.output.with_suffix(".rejected.plan")
-                    write_bytes(rejected, content)
-                    problem = f"{problem}; kept as {rejected}"
                 fix = "The plan was not written; try another --level"
-                raise GateError(request.output, problem, fix)
+                raise GateError(request.output, problem + request.rejected(content), fix)
