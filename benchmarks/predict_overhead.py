@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -34,6 +35,7 @@ from hrnet_deploy.engines import Engine, EngineOutput, load_engine
 from hrnet_deploy.errors import DeployError
 from hrnet_deploy.files import check_output_file, write_json
 from hrnet_deploy.predict.job import PredictJob
+from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import read_image
 
 FPS = 25
@@ -189,12 +191,8 @@ def one_run(engine: Engine, job: PredictJob, folder: Path) -> dict[str, float]:
 
 def with_loader(loader: Callable[..., Engine], work: Callable[[], Any]) -> Any:
     """``work`` with another way to load its engine."""
-    original = predict_run.load_with_flip
-    predict_run.load_with_flip = loader
-    try:
+    with mock.patch.object(EngineOptions, "open", loader):
         return work()
-    finally:
-        predict_run.load_with_flip = original
 
 
 def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:

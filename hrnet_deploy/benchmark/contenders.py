@@ -6,7 +6,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hrnet_deploy.benchmark.cost import Cost, graph_cost
@@ -15,7 +15,7 @@ from hrnet_deploy.engines.manifest import read_manifest
 from hrnet_deploy.engines.signature import carried_spec, read_engine_file
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.files import check_input_file
-from hrnet_deploy.runtime.flip_choice import load_with_flip
+from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.spec import ModelSpec
 
 ENGINES = (".onnx", ".plan")
@@ -25,19 +25,10 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Way:
-    """How one artefact is run; ``backend`` "torch" is PyTorch, eager, with the official decode.
+class Way(EngineOptions):
+    """How one artefact is run; ``backend`` "torch" is PyTorch, eager, with the official decode."""
 
-    ``flip`` and ``flip_threshold`` are those of ``with_flip``.
-    """
-
-    path: Path
-    backend: str | None
-    precision: str
-    device: str | None
-    threads: int | None
-    flip: str | None = None
-    flip_threshold: float | None = None
+    path: Path = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -86,8 +77,16 @@ def ways(
             combinations = _everything(path, device)
         modes = (None,) if suffix in CHECKPOINTS or not flips else _flips(path, flips)
         found += [
-            Way(path, *way, device, threads, flip, flip_threshold if flip == "adaptive" else None)
-            for way in combinations
+            Way(
+                device,
+                threads,
+                backend,
+                precision,
+                flip,
+                flip_threshold if flip == "adaptive" else None,
+                path=path,
+            )
+            for backend, precision in combinations
             for flip in modes
         ]
     if len(set(found)) < len(found):
@@ -161,15 +160,7 @@ def open_way(way: Way, spec: ModelSpec | None) -> Engine:
     """The engine of one way; ``spec`` says what a checkpoint has to do, None its defaults."""
     if way.backend == "torch":
         return _torch(way, spec)
-    return load_with_flip(
-        way.path,
-        flip=way.flip,
-        flip_threshold=way.flip_threshold,
-        device=way.device,
-        threads=way.threads,
-        backend=way.backend,
-        precision=way.precision,
-    )
+    return way.open(way.path)
 
 
 def first_spec(all_ways: Sequence[Way]) -> ModelSpec | None:

@@ -12,21 +12,20 @@ from hrnet_deploy.cli.figures import interval_text
 from hrnet_deploy.cli.options import (
     FILE,
     FiniteRange,
-    backend_options,
     batch_option,
     boxes_option,
-    device_option,
     force_option,
     json_option,
     max_pixels_option,
     print_json,
     print_table,
     say,
-    threads_option,
+    with_engine_options,
 )
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.flip import FlipCalibration
+    from hrnet_deploy.runtime.engine_options import EngineOptions
 
 
 @click.command("calibrate-flip")
@@ -43,9 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first images of the file.")
 @batch_option
-@device_option
-@threads_option
-@backend_options
+@with_engine_options(flip=False)
 @max_pixels_option
 @force_option
 @json_option
@@ -57,10 +54,7 @@ def command(
     max_ap_drop: float,
     limit: int | None,
     batch: int,
-    device: str | None,
-    threads: int | None,
-    backend: str | None,
-    precision: str,
+    engine_options: EngineOptions,
     max_pixels: float,
     force: bool,
     as_json: bool,
@@ -73,7 +67,6 @@ def command(
     """
     from hrnet_deploy.cli.progress import progress_bar
     from hrnet_deploy.cli.signals import stop_on_signal
-    from hrnet_deploy.engines import load_engine
     from hrnet_deploy.errors import InterruptedRun, command_line
     from hrnet_deploy.evaluation.flip import calibrate_flip
     from hrnet_deploy.evaluation.settings import EvalSettings
@@ -84,14 +77,7 @@ def command(
     inputs.append(check_input_file(annotations, what="annotation file"))
     target = check_output_file(calibration_path(engine), force=force, inputs=tuple(inputs))
     with (
-        load_engine(
-            engine,
-            device=device,
-            threads=threads,
-            backend=backend,
-            precision=precision,
-            say=say,
-        ) as loaded,
+        engine_options.open(engine, say) as loaded,
         stop_on_signal() as stop,
         progress_bar() as progress,
         stop.deferred(),

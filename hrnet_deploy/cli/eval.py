@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,22 +13,22 @@ from hrnet_deploy.cli.gates import failed_gates
 from hrnet_deploy.cli.options import (
     FILE,
     FiniteRange,
-    backend_options,
     batch_option,
     boxes_option,
-    device_option,
-    flip_mode_options,
     json_option,
     max_pixels_option,
     print_json,
     print_table,
     say,
-    threads_option,
+    with_engine_options,
 )
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
 from hrnet_deploy.cli.signals import advising_to_go_on, stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE, InputError, printable
+
+if TYPE_CHECKING:
+    from hrnet_deploy.runtime.engine_options import EngineOptions
 
 
 @click.command("eval")
@@ -58,7 +58,6 @@ from hrnet_deploy.errors import EXIT_GATE, InputError, printable
     show_default=True,
     help="Resamples for the intervals of a report.",
 )
-@flip_mode_options
 @click.option(
     "--oks-nms",
     type=click.Choice(["hard", "soft", "none"]),
@@ -82,9 +81,7 @@ from hrnet_deploy.errors import EXIT_GATE, InputError, printable
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the first images of the file.")
 @batch_option
-@device_option
-@threads_option
-@backend_options
+@with_engine_options(flip=True)
 @max_pixels_option
 @click.option("--min-ap", type=FiniteRange(0, 1), help="Exit with 1 if AP is below it.")
 @click.option("--allow-missing", is_flag=True, help="Leave out images that are not there.")
@@ -101,17 +98,12 @@ def command(
     output: Path | None,
     report: Path | None,
     bootstrap: int,
-    flip: str | None,
-    flip_threshold: float | None,
     oks_nms: str,
     nms_threshold: float,
     score_threshold: float,
     limit: int | None,
     batch: int,
-    device: str | None,
-    threads: int | None,
-    backend: str | None,
-    precision: str,
+    engine_options: EngineOptions,
     max_pixels: float,
     min_ap: float | None,
     allow_missing: bool,
@@ -153,12 +145,7 @@ def command(
         images=images,
         boxes=boxes,
         output=output or Path(f"{engine_path.stem}.eval.json"),
-        device=device,
-        threads=threads,
-        backend=backend,
-        precision=precision,
-        flip=flip,
-        flip_threshold=flip_threshold,
+        engine_options=engine_options,
         fresh=fresh,
         settings=EvalSettings(
             score_threshold=score_threshold,

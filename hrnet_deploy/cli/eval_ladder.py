@@ -34,8 +34,8 @@ def show_ladder(
         job.images,
         job.boxes,
         engines,
-        job.device,
-        job.threads,
+        job.engine_options.device,
+        job.engine_options.threads,
         chosen.seed,
         job.settings,
     )

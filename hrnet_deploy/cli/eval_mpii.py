@@ -30,7 +30,7 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     if job.boxes is not None or job.settings.limit is not None:
         raise click.UsageError("MPII has centre and scale of its own: leave --boxes, --limit out")
     persons = read_mpii(job.annotations, chosen.ground_truth)
-    with job.open_engine(say) as engine:
+    with job.engine_options.open(job.engine, say) as engine:
         with progress_bar() as progress:
             result = evaluate_mpii(
                 engine,

@@ -36,7 +36,7 @@ def evaluated_otherwise(
         return False
     if of_coco:
         raise click.UsageError(f"{of_coco[0]} is for COCO evaluations, not for {way}")
-    if job.flip == "adaptive" and (chosen.ladder is not None or chosen.explain):
+    if job.engine_options.flip == "adaptive" and (chosen.ladder is not None or chosen.explain):
         raise click.UsageError("--explain and --ladder look at engines without --flip adaptive")
     if chosen.ladder is not None:
         job = dataclasses.replace(job, output=output or Path(f"{chosen.ladder.stem}.ladder.json"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,36 +90,57 @@ force_option = click.option("--force", is_flag=True, help="Replace existing outp
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
 
-def backend_options(command: Any) -> Any:
-    """``--backend`` and ``--precision``: what runs an engine; None and "exact" by default."""
-    backend = click.option(
+_ENGINE_OPTIONS = (
+    device_option,
+    threads_option,
+    click.option(
         "--backend",
         type=click.Choice(["auto", "onnxruntime", "openvino", "tensorrt"]),
         help="What runs it; auto: the fastest there is. Default: onnxruntime, tensorrt for plans.",
-    )
-    precision = click.option(
+    ),
+    click.option(
         "--precision",
         type=click.Choice(["exact", "bf16", "fastest"]),
         default="exact",
         show_default=True,
         help="The file's own; bfloat16; bfloat16 where the processor computes it.",
-    )
-    return backend(precision(command))
-
-
-def flip_mode_options(command: Any) -> Any:
-    """``--flip`` and ``--flip-threshold``: the flip-test of an engine that is run."""
-    flip = click.option(
+    ),
+)
+_FLIP_OPTIONS = (
+    click.option(
         "--flip",
         type=click.Choice(["exact", "adaptive", "off"]),
         help="adaptive: mirror only persons in doubt. Default: what the engine contains.",
-    )
-    threshold = click.option(
+    ),
+    click.option(
         "--flip-threshold",
         type=FiniteRange(0, 1),
         help="The doubt from which on. Default: as calibrate-flip found.",
-    )
-    return flip(threshold(command))
+    ),
+)
+
+
+def with_engine_options(*, flip: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of how an engine is run, with ``flip`` those of its flip-test.
+
+    The command gets them all as one ``EngineOptions``, named ``engine_options``.
+    """
+    options = _ENGINE_OPTIONS + _FLIP_OPTIONS if flip else _ENGINE_OPTIONS
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def gathered(**given: Any) -> Any:
+            from hrnet_deploy.runtime.engine_options import EngineOptions
+
+            names = {field.name for field in dataclasses.fields(EngineOptions)} & given.keys()
+            chosen = EngineOptions(**{name: given.pop(name) for name in names})
+            return command(**given, engine_options=chosen)
+
+        for option in reversed(options):
+            gathered = option(gathered)
+        return gathered
+
+    return decorate
 
 
 def say(line: str) -> None:

@@ -6,25 +6,26 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hrnet_deploy.cli.options import (
     FILE,
     FiniteRange,
-    backend_options,
     batch_option,
-    device_option,
-    flip_mode_options,
     force_option,
     max_pixels_option,
     print_json,
     say,
-    threads_option,
+    with_engine_options,
 )
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import EXIT_GATE
+
+if TYPE_CHECKING:
+    from hrnet_deploy.runtime.engine_options import EngineOptions
 
 LISTED = 20
 """Skipped inputs that are named; the others are counted."""
@@ -94,10 +95,7 @@ LISTED = 20
     help="Seconds to try for a camera or stream that went away.",
 )
 @batch_option
-@device_option
-@threads_option
-@backend_options
-@flip_mode_options
+@with_engine_options(flip=True)
 @max_pixels_option
 @force_option
 @click.option("--fresh", is_flag=True, help="Start over, and replace earlier output.")
@@ -129,12 +127,7 @@ def command(
     smooth: bool,
     reconnect: float,
     batch: int,
-    device: str | None,
-    threads: int | None,
-    backend: str | None,
-    precision: str,
-    flip: str | None,
-    flip_threshold: float | None,
+    engine_options: EngineOptions,
     max_pixels: float,
     force: bool,
     fresh: bool,
@@ -178,12 +171,7 @@ def command(
         track=track,
         smooth=smooth,
         batch_size=batch,
-        device=device,
-        threads=threads,
-        backend=backend,
-        precision=precision,
-        flip=flip,
-        flip_threshold=flip_threshold,
+        engine_options=engine_options,
         max_pixels=max_pixels,
         force=force,
         fresh=fresh,

@@ -10,18 +10,17 @@ import click
 
 from hrnet_deploy.cli.options import (
     FILE,
-    backend_options,
     boxes_option,
-    device_option,
     print_json,
     print_table,
     say,
-    threads_option,
+    with_engine_options,
 )
 from hrnet_deploy.errors import EXIT_GATE, InputError
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.crops import LabelledCrops
+    from hrnet_deploy.runtime.engine_options import EngineOptions
     from hrnet_deploy.spec import ModelSpec
 
 DEFAULT_CROPS = 32
@@ -37,9 +36,7 @@ DEFAULT_CROPS = 32
     "--limit", type=click.IntRange(1, 100_000), default=DEFAULT_CROPS, show_default=True,
     help="How many crops to compare.",
 )  # fmt: skip
-@device_option
-@threads_option
-@backend_options
+@with_engine_options(flip=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     reference: Path,
@@ -48,10 +45,7 @@ def command(
     annotations: Path | None,
     boxes: Path | None,
     limit: int,
-    device: str | None,
-    threads: int | None,
-    backend: str | None,
-    precision: str,
+    engine_options: EngineOptions,
     as_json: bool,
 ) -> int:
     """Compare the poses of CANDIDATE with those of REFERENCE.
@@ -70,10 +64,9 @@ def command(
             "--boxes", "needs the annotation file for the image ids", "Pass --annotations"
         )
     from hrnet_deploy.export.parity import check_comparable, compare
-    from hrnet_deploy.export.verify import Means, open_pair
+    from hrnet_deploy.export.verify import open_pair
 
-    means = Means(device, threads, backend, precision)
-    with open_pair(reference, candidate, means, say=say) as (first, second):
+    with open_pair(reference, candidate, engine_options, say=say) as (first, second):
         check_comparable(first, second)
         crops = _crops(images, annotations, boxes, limit, second.spec)
         report = compare(first, second, crops.crops_nhwc, labels=crops.pictures)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hrnet_deploy.cli.options import (
     FILE,
-    backend_options,
-    device_option,
     max_pixels_option,
     say,
-    threads_option,
+    with_engine_options,
 )
 from hrnet_deploy.errors import InputError, InterruptedRun, require
+
+if TYPE_CHECKING:
+    from hrnet_deploy.runtime.engine_options import EngineOptions
 
 
 @click.command("view")
@@ -36,9 +38,7 @@ from hrnet_deploy.errors import InputError, InterruptedRun, require
     help="The port on 127.0.0.1. Default: any free one.",
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
-@device_option
-@threads_option
-@backend_options
+@with_engine_options(flip=False)
 @max_pixels_option
 def command(
     engine_paths: tuple[Path, ...],
@@ -46,10 +46,7 @@ def command(
     detector_config: Path | None,
     port: int,
     open_browser: bool,
-    device: str | None,
-    threads: int | None,
-    backend: str | None,
-    precision: str,
+    engine_options: EngineOptions,
     max_pixels: float,
 ) -> None:
     """Try engines on pictures in a page that only this machine's browser can reach.
@@ -61,7 +58,6 @@ def command(
     """
     for module in ("starlette", "uvicorn"):
         require(module, extra="view", purpose="view")
-    from hrnet_deploy.engines import load_engine
     from hrnet_deploy.view.bench import Bench
     from hrnet_deploy.view.serve import serve
     from hrnet_deploy.zoo.pretrained import detector_file, named_engine
@@ -77,19 +73,7 @@ def command(
 
     with contextlib.ExitStack() as stack:
         engines = [
-            (
-                path,
-                stack.enter_context(
-                    load_engine(
-                        named_engine(path, say=say),
-                        device=device,
-                        threads=threads,
-                        backend=backend,
-                        precision=precision,
-                        say=say,
-                    )
-                ),
-            )
+            (path, stack.enter_context(engine_options.open(named_engine(path, say=say), say)))
             for path in engine_paths
         ]
         finder = None
@@ -97,7 +81,7 @@ def command(
             from hrnet_deploy.predict.detector.detector import PersonDetector
 
             file = detector_file(detector, say=say)
-            finder = PersonDetector(file, detector_config, threads=threads)
+            finder = PersonDetector(file, detector_config, threads=engine_options.threads)
             stack.callback(finder.close)
         try:
             serve(Bench(engines, max_pixels, finder), port=port, ready=ready)

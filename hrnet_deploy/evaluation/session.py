@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.engines import Engine
 from hrnet_deploy.evaluation.journal import Journal
 from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.result import detections_path, measure, read_finished, write_result
 from hrnet_deploy.evaluation.run import Progress, StopSignal, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import check_input_file, check_output_file
-from hrnet_deploy.runtime.flip_choice import load_with_flip
+from hrnet_deploy.runtime.engine_options import EngineOptions
 
 Talk = Callable[[str], None]
 
@@ -24,7 +23,6 @@ Talk = Callable[[str], None]
 class EvalJob:
     """The files and choices of one command.
 
-    ``flip`` and ``flip_threshold`` are those of ``with_flip``.
     ``fresh`` starts over and replaces the result of any earlier run.
     """
 
@@ -33,27 +31,9 @@ class EvalJob:
     images: Path
     output: Path
     boxes: Path | None = None
-    device: str | None = None
-    threads: int | None = None
-    backend: str | None = None
-    precision: str = "exact"
-    flip: str | None = None
-    flip_threshold: float | None = None
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
     fresh: bool = False
     settings: EvalSettings = field(default_factory=EvalSettings)
-
-    def open_engine(self, say: Talk | None = None) -> Engine:
-        """The loaded engine; ``say`` is told what runs it where a choice was asked for."""
-        return load_with_flip(
-            self.engine,
-            flip=self.flip,
-            flip_threshold=self.flip_threshold,
-            device=self.device,
-            threads=self.threads,
-            backend=self.backend,
-            precision=self.precision,
-            say=say,
-        )
 
     @property
     def journal(self) -> Path:
@@ -75,7 +55,7 @@ def evaluate_to_files(
     journal stays where pictures had to be left out: another run tries only those again.
     """
     check_inputs(job)
-    with job.open_engine(say) as engine:
+    with job.engine_options.open(job.engine, say) as engine:
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)
         finished = None if job.fresh else read_finished(job.output, plan.fingerprint)
         if finished is not None and not job.journal.exists():

@@ -26,7 +26,8 @@ from hrnet_deploy.predict.pipeline import Pipeline
 from hrnet_deploy.predict.video import VideoChoice
 from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
 from hrnet_deploy.runtime.crops import run_persons
-from hrnet_deploy.runtime.flip_choice import load_with_flip, with_flip
+from hrnet_deploy.runtime.engine_options import EngineOptions
+from hrnet_deploy.runtime.flip_choice import with_flip
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.pose import Poses, instance_scores
 
@@ -67,15 +68,8 @@ class PoseEstimator(Closing):
         if isinstance(engine, Engine):
             self.engine = with_flip(engine, flip, threshold=flip_threshold)
             return
-        self.engine = load_with_flip(
-            checked_path(engine),
-            flip=flip,
-            flip_threshold=flip_threshold,
-            device=device,
-            threads=threads,
-            backend=backend,
-            precision=precision,
-        )
+        options = EngineOptions(device, threads, backend, precision, flip, flip_threshold)
+        self.engine = options.open(checked_path(engine))
 
     @classmethod
     def from_pretrained(

@@ -12,6 +12,7 @@ from hrnet_deploy.predict.draw_outputs import check_drawn, is_video_name
 from hrnet_deploy.predict.sources import Sources
 from hrnet_deploy.predict.video import VideoChoice
 from hrnet_deploy.runtime.draw import SCORE_THRESHOLD
+from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import MAX_PIXELS
 
 STDOUT = Path("-")
@@ -58,12 +59,7 @@ class PredictJob:
     track: bool = False
     smooth: bool = False
     batch_size: int = 32
-    device: str | None = None
-    threads: int | None = None
-    backend: str | None = None
-    precision: str = "exact"
-    flip: str | None = None
-    flip_threshold: float | None = None
+    engine_options: EngineOptions = field(default_factory=EngineOptions)
     max_pixels: float = MAX_PIXELS
     force: bool = False
     fresh: bool = False

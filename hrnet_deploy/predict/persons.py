@@ -39,7 +39,7 @@ def boxes_of_job(job: PredictJob, sources: Sources, note: Note) -> BoxesOf:
         score_threshold=job.score_threshold,
         device=job.detector_device,
         backend=job.detector_backend,
-        threads=job.threads,
+        threads=job.engine_options.threads,
     )
 
 

@@ -22,7 +22,7 @@ from hrnet_deploy.predict.persons import boxes_of_job
 from hrnet_deploy.predict.pipeline import BoxesOf, Pipeline
 from hrnet_deploy.predict.sources import Sources, find_sources
 from hrnet_deploy.predict.video import VideoInfo
-from hrnet_deploy.runtime.flip_choice import flip_facts, load_with_flip, second_passes
+from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.spec import ModelSpec
 from hrnet_deploy.zoo.pretrained import detector_file, named_engine
 
@@ -98,7 +98,7 @@ def predict_to_files(
     job = _with_files(job, say)
     summary = Summary()
     with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(_engine(job, say))
+        engine = stack.enter_context(job.engine_options.open(job.engine, say))
         summary.flip = flip_facts(engine)
         boxes_of = boxes_of_job(job, sources, summary.notes.append)
         journal = _journal(job, engine, sources, stack)
@@ -126,19 +126,6 @@ def _with_files(job: PredictJob, say: Say) -> PredictJob:
     engine = named_engine(job.engine, say=say)
     detector = None if job.detector is None else detector_file(job.detector, say=say)
     return replace(job, engine=engine, detector=detector)
-
-
-def _engine(job: PredictJob, say: Say) -> Engine:
-    return load_with_flip(
-        job.engine,
-        flip=job.flip,
-        flip_threshold=job.flip_threshold,
-        device=job.device,
-        threads=job.threads,
-        backend=job.backend,
-        precision=job.precision,
-        say=say,
-    )
 
 
 def _outputs(

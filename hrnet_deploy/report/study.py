@@ -194,5 +194,5 @@ def run_study(study: Study, watch: Watch) -> list[Cell]:
 
 def _plan(job: EvalJob) -> EvalPlan:
     """What would be evaluated: raises for wrong input before anything is inferred."""
-    with job.open_engine() as engine:
+    with job.engine_options.open(job.engine) as engine:
         return prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from hrnet_deploy.engines import Engine, load_engine
+from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.files import read_json
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, check_flippable
@@ -47,23 +47,6 @@ def with_flip(
             engine.info.path, problem, f"Export it with {wanted}, or leave the option out"
         )
     return engine
-
-
-def load_with_flip(
-    path: Subject,
-    *,
-    flip: str | None,
-    flip_threshold: float | None,
-    say: Callable[[str], None] | None = None,
-    **options: Any,
-) -> Engine:
-    """``load_engine`` with its ``options``, and the flip-test that is asked for around it."""
-    engine = load_engine(path, say=say, **options)
-    try:
-        return with_flip(engine, flip, threshold=flip_threshold, say=say or (lambda line: None))
-    except BaseException:
-        engine.close()
-        raise
 
 
 def flip_facts(engine: Engine) -> dict[str, Any] | None:

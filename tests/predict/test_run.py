@@ -22,6 +22,7 @@ from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.predict.job import PredictJob
 from hrnet_deploy.predict.outputs import ParquetFile
 from hrnet_deploy.predict.run import Summary, predict_to_files
+from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import read_image
 from tests.tiny import tiny_spec
 from tests.world import World, make_world
@@ -313,7 +314,7 @@ def test_the_journal_of_another_backend_is_refused(
     options: dict[str, Any] = {"whole_image": True, "outputs": (tmp_path / "out.jsonl",)}
     run(tiny_onnx, world.images, **options, stop=stopping_after(1))
     with pytest.raises(InputError, match="unfinished run with another backend"):
-        run(tiny_onnx, world.images, **options, backend="openvino")
+        run(tiny_onnx, world.images, **options, engine_options=EngineOptions(backend="openvino"))
 
 
 def test_exif_follows_what_the_boxes_refer_to(tiny_onnx: Path, tmp_path: Path) -> None:
