@@ -13,9 +13,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject
 
 try:
@@ -86,7 +86,7 @@ def _check_writable(folder: Path) -> None:
         raise InputError(folder, f"cannot be written ({error.strerror})", _OTHER_PLACE) from error
 
 
-class StagedFile:
+class StagedFile(Closing):
     """A file that is written beside its target under a temporary name and then put in place.
 
     A context manager: ``path`` exists inside the block, keeps the target's suffix and is removed
@@ -106,20 +106,16 @@ class StagedFile:
         os.chmod(self.path, 0o666 & ~_umask())
         os.replace(self.path, self.target if target is None else target)
 
-    def __enter__(self) -> StagedFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Remove the file, unless ``commit`` moved it; closing twice is harmless."""
         with contextlib.suppress(OSError):
             self.path.unlink()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
         if isinstance(error, OSError) and is_disk_full(error):
             raise disk_full(self.target) from error
 

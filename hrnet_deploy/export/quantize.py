@@ -134,7 +134,7 @@ def quantize_checkpoint(
             engine=search.engine,
         )
         proven.add_to_card(quantization_facts(result))
-        proven.commit()
+        proven.publish()
     return result
 
 

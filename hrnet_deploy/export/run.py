@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -72,7 +71,7 @@ def export_checkpoint(
             proven = staged_files.enter_context(Proven(content, target))
             proven.prove(judge)
             exported.append((proven, typed))
-        return [Exported(proven.commit(), typed, proven.report) for proven, typed in exported]
+        return [Exported(proven.publish(), typed, proven.report) for proven, typed in exported]
 
 
 def checkpoint_spec(checkpoint: Checkpoint, settings: ExportSettings, *, say: Say) -> ModelSpec:
@@ -134,34 +133,18 @@ class Judge:
         return compare(self.reference, candidate, self._crops, expected=self._expected)
 
 
-class Proven:
-    """An ONNX file that waits under a temporary name until its parity is proven.
-
-    A context manager: what was not committed is removed at its end.
-    """
+class Proven(StagedFile):
+    """An ONNX file that waits under a temporary name until its parity is proven."""
 
     def __init__(self, content: bytes, target: Path) -> None:
-        self.target = target
-        self._staged = StagedFile(target)
+        super().__init__(target)
         self._content = content
         self._card: dict[str, Any] = {}
 
-    def __enter__(self) -> Proven:
-        self._staged.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._staged.__exit__(kind, error, trace)
-
     def prove(self, judge: Judge) -> None:
         """Write, load and compare with the reference; GateError where a gate does not hold."""
-        self._staged.path.write_bytes(self._content)
-        with load_engine(self._staged.path) as engine:
+        self.path.write_bytes(self._content)
+        with load_engine(self.path) as engine:
             self.report = judge.report(engine)
             self._card = parity_card(self.report, judge.reference, engine, self.target)
         if not self.report.passed:
@@ -171,9 +154,9 @@ class Proven:
         """More measured facts for the card, after ``prove``."""
         self._card |= facts
 
-    def commit(self) -> Path:
+    def publish(self) -> Path:
         """Put the file and its card in place."""
-        self._staged.commit()
+        self.commit()
         write_json(card_path(self.target), self._card)
         return self.target
 
@@ -181,7 +164,7 @@ class Proven:
         kept = ""
         if keep:
             rejected = self.target.with_suffix(".rejected.onnx")
-            self._staged.commit(rejected)
+            self.commit(rejected)
             kept = f"; kept as {rejected}"
         raise GateError(
             self.target,

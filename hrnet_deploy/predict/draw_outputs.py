@@ -59,7 +59,7 @@ class DrawnOutput(Output):
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # what went wrong is on its way up already
-            self._behind.__exit__(None, None, None)
+            self._behind.close()
         if self._video is not None:
             self._video.close()
 

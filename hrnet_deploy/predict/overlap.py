@@ -7,8 +7,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import TypeVar
+
+from hrnet_deploy.closing import Closing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,11 +82,8 @@ def produced_ahead(items: Callable[[], Iterator[Item]], *, ahead: int) -> Iterat
         thread.join()
 
 
-class Behind:
-    """Runs calls in order in one thread, at most ``limit`` of them behind; errors surface here.
-
-    A context manager: leaving it waits for the last call.
-    """
+class Behind(Closing):
+    """Runs calls in order in one thread, at most ``limit`` of them behind; errors surface here."""
 
     def __init__(self, *, limit: int) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="hrnet-deploy-write")
@@ -103,17 +101,9 @@ class Behind:
         while self._waiting:
             self._waiting.popleft().result()
 
-    def __enter__(self) -> Behind:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Wait for the last call; after one that fails the rest are left out."""
         try:
-            if error is None:
-                self.wait()
+            self.wait()
         finally:
             self._pool.shutdown(wait=True, cancel_futures=True)
