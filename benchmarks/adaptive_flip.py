@@ -33,9 +33,9 @@ from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.run import infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import read_json, write_json
-from hrnet_deploy.runtime.crops import run_persons
 from hrnet_deploy.runtime.flip import FlipEngine, doubt
 from hrnet_deploy.runtime.image import read_image
+from hrnet_deploy.runtime.persons import run_persons
 
 RESULTS = Path(__file__).resolve().parent / "results" / "adaptive_flip.json"
 IMAGES = 500

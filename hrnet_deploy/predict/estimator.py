@@ -23,13 +23,12 @@ from hrnet_deploy.predict.follow import followed
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted
 from hrnet_deploy.predict.inputs import frames_of
 from hrnet_deploy.predict.pipeline import Pipeline
+from hrnet_deploy.predict.poses import start_poses
 from hrnet_deploy.predict.video import VideoChoice
 from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_path
-from hrnet_deploy.runtime.crops import run_persons
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.flip_choice import with_flip
-from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import Poses, instance_scores
+from hrnet_deploy.runtime.pose import Poses
 
 Image = NDArray[np.uint8]
 """A picture (H, W, 3) uint8 BGR, as OpenCV decodes it."""
@@ -125,23 +124,8 @@ class PoseEstimator(Closing):
             raise InputError("boxes_xyxy", problem, "Give one array of boxes for each image")
         images = [checked_image(image) for image in images_bgr]
         persons = [_boxes(boxes) for boxes in boxes_xyxy]
-        spec = self.engine.spec
-        geometries = [
-            CropGeometry.from_boxes_xyxy(b.xyxy, spec.input_size_wh, padding=spec.box_padding)
-            for b in persons
-        ]
-        outputs = run_persons(self.engine, images, geometries, batch_size=self.batch_size)
-        return [
-            Poses(
-                geometry.to_image(output.keypoints_heatmap, spec.heatmap_size_wh),
-                output.scores,
-                boxes.xyxy,
-                instance_scores(output.scores, boxes.scores),
-                spec.keypoint_names,
-                spec.skeleton,
-            )
-            for boxes, geometry, output in zip(persons, geometries, outputs, strict=True)
-        ]
+        found = start_poses(self.engine, images, persons, batch_size=self.batch_size)()
+        return [each.poses for each in found]
 
     def video(
         self,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput
+from hrnet_deploy.engines import Engine, NonFiniteOutput
 from hrnet_deploy.errors import DeployError, InputError, check_count
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted, no_boxes
-from hrnet_deploy.runtime.crops import run_persons
+from hrnet_deploy.predict.poses import Found, start_poses
 from hrnet_deploy.runtime.flip import FlipEngine
-from hrnet_deploy.runtime.geometry import CropGeometry
-from hrnet_deploy.runtime.pose import Poses, instance_scores
+from hrnet_deploy.runtime.frame_engine import takes_frames
 
 FRAMES_AT_ONCE = 32
 BYTES_AT_ONCE = 200 << 20
@@ -33,13 +33,22 @@ class _Work:
     done: Predicted | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """Frames whose persons share batches; ``poses`` waits for the engine."""
+
+    works: Sequence[_Work]
+    poses: Callable[[], list[Found]]
+
+
 class Pipeline:
     """Poses of a stream of frames: ``Pipeline(engine, boxes_of)(frames)``.
 
     ``boxes_of`` gives the persons of a frame, a ``Finder`` those of several. ``batch_size`` crops
     go to the engine at once; with ``heatmaps`` they are kept in the results. ``live`` sends every
-    frame at once instead of waiting for a full batch. ``known`` gives the result of a frame that
-    was worked on earlier, or None.
+    frame at once instead of waiting for a full batch; otherwise an engine that cuts crops itself
+    works on some frames while the next ones are looked for. ``known`` gives the result of a frame
+    that was worked on earlier, or None.
     """
 
     def __init__(
@@ -59,10 +68,21 @@ class Pipeline:
         self._at_once = 1
         if isinstance(boxes_of, Finder) and not live:
             self._at_once = boxes_of.at_once
+        self._ahead = int(takes_frames(engine) and not live)
         self._batches = BATCHES_PER_SECOND_PASS if isinstance(engine, FlipEngine) else 1
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Predicted]:
         """The result of each frame in order. Memory does not grow with their number."""
+        underway: deque[_Chunk] = deque()
+        for works in self._chunks(frames):
+            underway.append(self._started(works))
+            if len(underway) > self._ahead:
+                yield from self._finish(underway.popleft())
+        while underway:
+            yield from self._finish(underway.popleft())
+
+    def _chunks(self, frames: Iterable[Frame]) -> Iterator[list[_Work]]:
+        """Frames with their persons, as many together as share batches."""
         chunk: list[_Work] = []
         persons = size = 0
         for work in self._found(frames):
@@ -72,9 +92,10 @@ class Pipeline:
             size += 0 if frame.image_bgr is None else frame.image_bgr.nbytes
             full = persons >= self._batch_size * self._batches or size >= BYTES_AT_ONCE
             if full or self._live or len(chunk) >= FRAMES_AT_ONCE * self._batches:
-                yield from self._finish(chunk)
+                yield chunk
                 chunk, persons, size = [], 0, 0
-        yield from self._finish(chunk)
+        if chunk:
+            yield chunk
 
     def _found(self, frames: Iterable[Frame]) -> Iterator[_Work]:
         """Every frame with its persons, looked for in ``_at_once`` frames together."""
@@ -114,60 +135,45 @@ class Pipeline:
                 works.append(_Work(frame, no_boxes(), error))
         return works
 
-    def _finish(self, chunk: Sequence[_Work]) -> Iterator[Predicted]:
-        try:
-            yield from self._poses(chunk)
-        except NonFiniteOutput:
-            # Rare, so that doing the whole chunk again, one frame at a time, costs nothing.
-            for work in chunk:
-                yield self._alone(work)
-
-    def _alone(self, work: _Work) -> Predicted:
-        try:
-            return self._poses([work])[0]
-        except NonFiniteOutput as fault:
-            error = NonFiniteOutput(work.frame.source, fault.indices, len(work.boxes))
-            return self._poses([_Work(work.frame, no_boxes(), error)])[0]
-
-    def _poses(self, chunk: Sequence[_Work]) -> list[Predicted]:
-        spec = self._engine.spec
-        geometries = [
-            CropGeometry.from_boxes_xyxy(
-                work.boxes.xyxy, spec.input_size_wh, padding=spec.box_padding
-            )
-            for work in chunk
-        ]
-        outputs = run_persons(
+    def _started(self, works: Sequence[_Work]) -> _Chunk:
+        poses = start_poses(
             self._engine,
-            [work.frame.image_bgr for work in chunk],
-            geometries,
+            [work.frame.image_bgr for work in works],
+            [work.boxes for work in works],
             batch_size=self._batch_size,
             heatmaps=self._heatmaps,
         )
-        return [
-            self._predicted(work, geometry, output)
-            for work, geometry, output in zip(chunk, geometries, outputs, strict=True)
-        ]
+        return _Chunk(works, poses)
 
-    def _predicted(self, work: _Work, geometry: CropGeometry, output: EngineOutput) -> Predicted:
-        if work.done is not None:
-            return work.done
-        spec, boxes = self._engine.spec, work.boxes
-        poses = Poses(
-            geometry.to_image(output.keypoints_heatmap, spec.heatmap_size_wh),
-            output.scores,
-            boxes.xyxy,
-            instance_scores(output.scores, boxes.scores),
-            spec.keypoint_names,
-            spec.skeleton,
-        )
-        twice = 0 if output.second_pass is None else int(output.second_pass.sum())
-        return Predicted(
-            work.frame,
-            boxes,
-            poses,
-            boxes.ids,
-            output.heatmaps_nkhw,
-            work.error,
-            second_passes=twice,
-        )
+    def _finish(self, chunk: _Chunk) -> Iterator[Predicted]:
+        try:
+            poses = chunk.poses()
+        except NonFiniteOutput:
+            # Rare, so that doing the whole chunk again, one frame at a time, costs nothing.
+            for work in chunk.works:
+                yield self._alone(work)
+            return
+        for work, found in zip(chunk.works, poses, strict=True):
+            yield _predicted(work, found)
+
+    def _alone(self, work: _Work) -> Predicted:
+        try:
+            (found,) = self._started([work]).poses()
+        except NonFiniteOutput as fault:
+            error = NonFiniteOutput(work.frame.source, fault.indices, len(work.boxes))
+            return self._alone(_Work(work.frame, no_boxes(), error))
+        return _predicted(work, found)
+
+
+def _predicted(work: _Work, found: Found) -> Predicted:
+    if work.done is not None:
+        return work.done
+    return Predicted(
+        work.frame,
+        work.boxes,
+        found.poses,
+        work.boxes.ids,
+        found.heatmaps_nkhw,
+        work.error,
+        second_passes=found.second_passes,
+    )

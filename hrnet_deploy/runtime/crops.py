@@ -1,4 +1,4 @@
-"""Persons cut out of pictures, and run through an engine in full batches."""
+"""Persons cut out of pictures, in full batches."""
 
 from __future__ import annotations
 
@@ -8,43 +8,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines import Engine, EngineOutput
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.runtime.flip import run_batches
 from hrnet_deploy.runtime.geometry import UNIT_PX, CropGeometry
 
 FIXED_POINT_REACH = 2**20
 """``cv2.warpAffine`` counts in 1/1024 px in 32 bits; half of their range is kept as a margin."""
 
 
-def run_persons(
-    engine: Engine,
-    images_bgr: Sequence[NDArray[np.uint8] | None],
-    geometries: Sequence[CropGeometry],
-    *,
-    batch_size: int,
-    heatmaps: bool = False,
-) -> list[EngineOutput]:
-    """The engine's output for the persons of each picture, one entry a picture.
+def batches_of(counts: Sequence[int], size: int) -> Iterator[list[tuple[int, slice]]]:
+    """Persons of several pictures, ``counts`` of each, in full batches of ``size``.
 
-    ``geometries`` say where the persons of each picture are; persons of several pictures share
-    batches of ``batch_size`` crops. A picture without persons may be None.
+    A batch names the pictures that it has persons of, each with which of them.
     """
-    counts = [len(geometry) for geometry in geometries]
-    batches = crop_batches(images_bgr, geometries, engine.spec.input_size_hw, batch_size)
-    size = min(batch_size, sum(counts))
-    return _split(run_batches(engine, batches, sum(counts), size, heatmaps=heatmaps), counts)
-
-
-def _split(whole: EngineOutput, counts: Sequence[int]) -> list[EngineOutput]:
-    """The output of all persons in a row, cut after ``counts`` persons each."""
-    parts, start = [], 0
-    for count in counts:
-        own = slice(start, start := start + count)
-        maps = None if whole.heatmaps_nkhw is None else whole.heatmaps_nkhw[own]
-        second = None if whole.second_pass is None else whole.second_pass[own]
-        parts.append(EngineOutput(whole.keypoints_heatmap[own], whole.scores[own], maps, second))
-    return parts
+    batch: list[tuple[int, slice]] = []
+    room = size
+    for index, count in enumerate(counts):
+        first = 0
+        while first < count:
+            last = min(count, first + room)
+            batch.append((index, slice(first, last)))
+            room -= last - first
+            first = last
+            if not room:
+                yield batch
+                batch, room = [], size
+    if batch:
+        yield batch
 
 
 def crop_batches(
@@ -53,21 +42,21 @@ def crop_batches(
     input_size_hw: tuple[int, int],
     batch_size: int,
 ) -> Iterator[NDArray[np.uint8]]:
-    """Full batches of crops (n, h, w, 3) over all pictures, all in the same buffer."""
-    total = sum(len(geometry) for geometry in geometries)
-    size = min(batch_size, total)
+    """Full batches of crops (n, h, w, 3) over all pictures, all in the same buffer.
+
+    A picture without persons may be None.
+    """
+    counts = [len(geometry) for geometry in geometries]
+    size = min(batch_size, sum(counts))
     buffer = np.empty((size, *input_size_hw, 3), np.uint8)
-    filled = 0
-    for image, geometry in zip(images_bgr, geometries, strict=True):
-        done = 0
-        while image is not None and done < len(geometry):
-            count = min(size - filled, len(geometry) - done)
-            crop_into(image, geometry[done : done + count], buffer[filled : filled + count])
-            done, filled = done + count, filled + count
-            if filled == size:
-                yield buffer
-                filled = 0
-    if filled:
+    for batch in batches_of(counts, size):
+        filled = 0
+        for index, persons in batch:
+            image, geometry = images_bgr[index], geometries[index][persons]
+            if image is None:
+                raise InputError(f"images_bgr[{index}]", "is None, but has persons", "Read it")
+            crop_into(image, geometry, buffer[filled : filled + len(geometry)])
+            filled += len(geometry)
         yield buffer[:filled]
 
 

@@ -163,7 +163,8 @@ def run_batches(
     """The output for ``count`` persons in a row, whose crops come in batches.
 
     The second passes of a ``FlipEngine`` fill batches of ``batch_size`` of their own. A batch is
-    not looked at again once the next one is taken. NonFiniteOutput names the rows of ``count``.
+    not looked at again once the next one is taken. NonFiniteOutput names all rows of ``count``
+    that it is about.
     """
     whole = _nothing_yet(engine, count, heatmaps=heatmaps)
     waiting = SecondPasses[int](engine, batch_size) if isinstance(engine, FlipEngine) else None
@@ -177,7 +178,8 @@ def run_batches(
             else:
                 output = waiting.engine.first(crops)
         except NonFiniteOutput as fault:
-            raise NonFiniteOutput(engine.info.path, rows[fault.indices], count) from fault
+            lost += rows[fault.indices].tolist()
+            continue
         _put(whole, rows, output)
         if waiting is None:
             continue

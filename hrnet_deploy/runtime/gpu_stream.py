@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines import EngineOutput, NonFiniteOutput
+from hrnet_deploy.engines import NonFiniteOutput
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.runtime.crops import out_of_reach
-from hrnet_deploy.runtime.geometry import CropGeometry
+from hrnet_deploy.runtime.frame_engine import FrameEngine, Pending, submit_persons
 from hrnet_deploy.runtime.jobs import ImageJob, ImagePoses, PictureInWork
-from hrnet_deploy.spec import ModelSpec
 
 READ_AHEAD = 3
 """Batches of pictures that are being read or wait; their pictures are in memory."""
@@ -28,33 +25,7 @@ UNDERWAY = 2
 MAX_PICTURES = 128
 """A batch is closed after so many pictures, so that their memory is bounded."""
 
-NO_FRAME = -1
-
 Read = Callable[[Path], NDArray[np.uint8]]
-
-
-class Pending(Protocol):
-    """A batch on its way; ``output`` is set once it arrived, also where it has NaN in it."""
-
-    output: EngineOutput | None
-
-    def result(self) -> EngineOutput:
-        """Wait for it."""
-
-
-class FrameEngine(Protocol):
-    """An engine that cuts crops itself: TensorRTEngine, and FramePool for several GPUs."""
-
-    spec: ModelSpec
-    max_batch: int | None
-
-    def submit_frames(
-        self,
-        frames_bgr: Sequence[Any],
-        image_to_input: NDArray[np.float64],
-        frame_of_crop: NDArray[np.integer],
-    ) -> Pending:
-        """Start a batch."""
 
 
 @dataclass
@@ -142,24 +113,16 @@ class GpuStream:
 
     def _submitted(self, batch: _Batch) -> _Batch:
         """Start the batch on the GPU; the persons of an unreadable picture are black crops."""
-        frames: list[NDArray[np.uint8]] = []
-        of_crop = []
+        images: list[NDArray[np.uint8] | None] = []
         for part in batch.parts:
             try:
-                frame = part.reading.result()
+                images.append(part.reading.result())
             except InputError as error:
                 part.picture.error = error
-                of_crop.append(np.full(part.count, NO_FRAME))
-                continue
-            geometry = part.picture.job.geometry[part.persons]
-            outside = out_of_reach(geometry, (frame.shape[1], frame.shape[0]))
-            of_crop.append(np.where(outside, NO_FRAME, len(frames)))
-            frames.append(frame)
+                images.append(None)
         if batch.count:
             geometries = [part.picture.job.geometry[part.persons] for part in batch.parts]
-            whole = CropGeometry.concatenate(geometries, self._spec.input_size_wh)
-            numbers = np.concatenate(of_crop).astype(np.int32)
-            batch.pending = self._engine.submit_frames(frames, whole.image_to_input, numbers)
+            batch.pending = submit_persons(self._engine, images, geometries)
         return batch
 
     def _collect(self, batch: _Batch) -> None:

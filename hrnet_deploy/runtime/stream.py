@@ -17,6 +17,7 @@ from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import InputError, check_count
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.flip import FlipEngine, SecondPasses, persons_in_doubt
+from hrnet_deploy.runtime.frame_engine import takes_frames
 from hrnet_deploy.runtime.gpu_stream import GpuStream
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.jobs import ImageJob, ImagePoses, PictureInWork
@@ -54,7 +55,7 @@ def poses_of_images(
     """
     check_count("batch_size", batch_size)
     count = workers or min(MAX_WORKERS, physical_cores())
-    if hasattr(engine, "submit_frames"):
+    if takes_frames(engine):
         return GpuStream(engine, batch_size, read, count, before_batch).results(iter(jobs))
     return _Stream(engine, batch_size, read, count, before_batch).results(iter(jobs))
 
