@@ -33,7 +33,7 @@ class Way(EngineOptions):
 
 @dataclass(frozen=True)
 class Contender:
-    """A loaded artefact; ``cost`` is None where it could not be counted."""
+    """A loaded artefact; ``cost`` is None where it is unknown."""
 
     name: str
     way: Way
@@ -208,8 +208,10 @@ def _cost(way: Way, spec: ModelSpec, paths: list[Path], say: Say) -> Cost | None
         same = other.source_sha256 == spec.source_sha256 and other.flip_test == spec.flip_test
         if path == way.path or same:
             try:
-                return graph_cost(content)
+                cost, reason = graph_cost(content), "the graph does not tell all shapes"
             except EnvironmentFault as error:
-                say(f"{path}: operations are not counted ({error.problem})")
-                return None
+                cost, reason = None, error.problem
+            if cost is None:
+                say(f"{path}: operations are not counted ({reason})")
+            return cost
     return None

@@ -37,15 +37,18 @@ class Convolution:
     flop: float
 
 
-def graph_cost(content: bytes) -> Cost:
-    """Count an engine's ONNX file, whose batch is set to one crop."""
+def graph_cost(content: bytes) -> Cost | None:
+    """Count an engine's ONNX file, whose batch is set to one crop.
+
+    None where the shape of some value cannot be told from the graph, as in some that were adopted.
+    """
     model, shapes, crops = _one_crop(content)
-    moved = 0
     constants = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        values = [name for name in (*node.input, *node.output) if name and name not in constants]
-        moved += sum(_bytes(shapes.get(name)) for name in values)
-    weights = sum(_bytes(shapes.get(name)) for name in constants)
+    values = [name for node in model.graph.node for name in (*node.input, *node.output) if name]
+    if not shapes.keys() >= set(values):
+        return None
+    moved = sum(_bytes(shapes[name]) for name in values if name not in constants)
+    weights = sum(_bytes(shapes[name]) for name in constants)
     images = [shapes[node.output[0]][0][0] for node in _convolution_nodes(model)]
     passes = max([1, *(count // crops for count in images)])
     flop = sum(one.flop for one in _convolutions(model, shapes, crops))
@@ -53,7 +56,7 @@ def graph_cost(content: bytes) -> Cost:
 
 
 def graph_convolutions(content: bytes) -> list[Convolution]:
-    """Every convolution of an engine's ONNX file, in order."""
+    """Every convolution of an engine's ONNX file that ``graph_cost`` can count, in order."""
     return list(_convolutions(*_one_crop(content)))
 
 
@@ -113,5 +116,5 @@ def _item_size(kind: int) -> int:
     return int(size)
 
 
-def _bytes(shape: Shape | None) -> int:
-    return 0 if shape is None else math.prod(shape[0]) * shape[1]
+def _bytes(shape: Shape) -> int:
+    return math.prod(shape[0]) * shape[1]

@@ -268,6 +268,7 @@ class _Session:
             "end_to_end": self._end_to_end(),
             "notes": self._notes,
             "failed": None if self._failed is None else str(self._failed),
+            "failed_exit_code": None if self._failed is None else self._failed.exit_code,
             "stopped": next((p.stopped for p in parts if p.stopped is not None), self._stop()),
         }
         run["warnings"] = self._disturbance.warnings(_machine_spread(run["ceilings"]))

@@ -117,6 +117,8 @@ def _engines(run: dict[str, Any]) -> list[PlainTable]:
         cells = (f"{ms[name]:.2f}" for name in ("median", "p5", "p95", "p99"))
         times.append((row["name"], *cells, f"{ms['spread']:.0%}"))
         share = _optional(figures["share_of_gemm"], "{:.0%}")
+        if row["cost"] is None and run["ceilings"]:
+            share = "unknown"
         rate = f"{figures['persons_per_second']:.2f}"
         rates.append((row["name"], rate, _times(figures["times_first"]), share, memory))
     batches = ", ".join(map(str, sorted({row["batch"] for row in run["rows"]})))

@@ -23,7 +23,7 @@ from hrnet_deploy.cli.options import (
 )
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.signals import stop_on_signal
-from hrnet_deploy.errors import EnvironmentFault, InputError, InterruptedRun
+from hrnet_deploy.errors import EnvironmentFault, GateError, InputError, InterruptedRun
 
 if TYPE_CHECKING:
     from hrnet_deploy.benchmark.session import BenchmarkJob
@@ -124,7 +124,8 @@ def command(
         _compare(artefacts, as_json=as_json, markdown=markdown)
         return
     if (annotations or boxes) and not images:
-        raise InputError("--annotations", "needs the pictures", "Pass --images as well")
+        option = "--annotations" if annotations else "--boxes"
+        raise InputError(option, "needs the pictures", "Pass --images as well")
     if images and not annotations:
         raise InputError("--images", "needs the boxes of persons", "Pass --annotations as well")
     from hrnet_deploy.benchmark.end_to_end import Pictures
@@ -177,7 +178,8 @@ def _raise_end(run: dict[str, Any], target: Path) -> None:
             signal_number=run["stopped"],
         )
     if run["failed"] is not None:
-        raise EnvironmentFault(
+        kinds = {kind.exit_code: kind for kind in (GateError, InputError, EnvironmentFault)}
+        raise kinds[run["failed_exit_code"]](
             "benchmark", f"ended early: {run['failed']}", f"The finished part is in {target}"
         )
 

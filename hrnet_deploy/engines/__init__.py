@@ -146,7 +146,7 @@ class NonFiniteOutput(InputError):
         super().__init__(
             path,
             f"engine produced NaN or infinity for {len(indices)} of {count} crops",
-            "Use an fp32 engine, or --keep-going to leave these persons out",
+            "Use an fp32 engine",
         )
 
 

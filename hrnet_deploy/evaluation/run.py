@@ -141,10 +141,10 @@ def _skip(error: DeployError, image: CocoImage, *, keep_going: bool) -> SkippedI
         raise error
     if keep_going:
         return SkippedImage(image.id, image.file_name, error.problem)
+    fix = f"{error.fix}, or pass --keep-going to leave it out"
     if isinstance(error, NonFiniteOutput):
         problem = f"{error.problem} (image id {image.id}, {image.file_name})"
-        raise GateError(error.subject, problem, error.fix) from error
-    fix = f"{error.fix}, or pass --keep-going to leave it out"
+        raise GateError(error.subject, problem, fix) from error
     raise InputError(error.subject, error.problem, fix) from error
 
 

@@ -63,3 +63,27 @@ def test_a_static_batch_is_counted_by_the_person(small: ModuleType, tmp_path: Pa
     free = graph_cost(small.write_small_onnx(tmp_path / "free.onnx").read_bytes())
     fixed = small.write_small_onnx(tmp_path / "fixed.onnx", static_batch=4)
     assert graph_cost(fixed.read_bytes()).gflop == pytest.approx(free.gflop)
+
+
+def test_a_graph_that_does_not_tell_its_shapes_has_an_unknown_cost(tmp_path: Path) -> None:
+    """A shape that is computed with floats is known to a run alone."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Shape", ["crops"], ["sides"]),
+        helper.make_node("Cast", ["sides"], ["float sides"], to=TensorProto.FLOAT),
+        helper.make_node("Floor", ["float sides"], ["whole sides"]),
+        helper.make_node("Cast", ["whole sides"], ["sides again"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["crops", "sides again"], ["reshaped"]),
+        helper.make_node("Conv", ["reshaped", "weight"], ["maps"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "adopted",
+        [value("crops", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [value("maps", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.zeros((2, 3, 1, 1), np.float32), "weight")],
+    )
+    assert graph_cost(helper.make_model(graph).SerializeToString()) is None

@@ -237,6 +237,16 @@ def test_a_row_without_times_is_shown_as_such() -> None:
     assert tables[0].rows[1][1] == "-"
 
 
+def test_a_share_of_the_ceiling_that_cannot_be_told_is_called_unknown() -> None:
+    run = made_up_run({"a": 0.8, "adopted": 0.4})
+    run["rows"][1]["cost"] = None
+    rates = run_tables(add_figures(run))[1]
+    shares = [row[rates.columns.index("of ceiling")] for row in rates.rows]
+    assert shares == ["20%", "unknown"]
+    run["ceilings"] = {}
+    assert run_tables(add_figures(run))[1].rows[1][3] == "-"
+
+
 def test_plots_are_pictures_with_something_on_them(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs Matplotlib")
     import cv2

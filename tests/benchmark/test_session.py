@@ -19,6 +19,7 @@ from hrnet_deploy.benchmark.contenders import first_spec, open_way, ways
 from hrnet_deploy.benchmark.end_to_end import STAGES, Pictures
 from hrnet_deploy.benchmark.memory import peak_mb
 from hrnet_deploy.benchmark.session import BenchmarkJob, run_benchmark
+from hrnet_deploy.cli.benchmark import _raise_end
 from hrnet_deploy.engines import NonFiniteOutput, load_engine
 from hrnet_deploy.engines.manifest import BatchProfile, Manifest, write_manifest
 from hrnet_deploy.engines.onnxruntime import OnnxRuntimeEngine
@@ -238,6 +239,10 @@ def test_an_error_ends_the_run_and_keeps_its_rounds(
     monkeypatch.setattr(OnnxRuntimeEngine, "_infer", dying)
     run = run_benchmark(BenchmarkJob((small_onnx,), **QUICK), say=quiet)
     assert run["failed"] == str(error)
+    assert run["failed_exit_code"] == error.exit_code
+    with pytest.raises(DeployError, match=r"ended early: .* finished part is in r\.json") as ended:
+        _raise_end(run, Path("r.json"))
+    assert ended.value.exit_code == error.exit_code
     assert len(run["rows"][0]["seconds"]) == 3  # the sweep was what died
 
 

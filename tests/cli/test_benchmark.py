@@ -109,6 +109,7 @@ def test_json_and_markdown_say_the_same(tiny_onnx: Path, tmp_path: Path) -> None
         (["--sweep", "0"], 2, "is not a list of batches"),
         (["--images", "."], 2, "--images: needs the boxes of persons"),
         (["--annotations", "a.json"], 2, "--annotations: needs the pictures"),
+        (["--boxes", "b.json"], 2, "--boxes: needs the pictures"),
         (["--device", "tpu"], 2, "device: is 'tpu'"),
     ],
 )
