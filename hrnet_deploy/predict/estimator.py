@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -11,6 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, closing
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, Subject, check_count
-from hrnet_deploy.predict.aside import bridged, stream
+from hrnet_deploy.predict.aside import Bridge, stream
 from hrnet_deploy.predict.follow import followed
 from hrnet_deploy.predict.frames import Boxes, Finder, Frame, Predicted
 from hrnet_deploy.predict.inputs import frames_of
+from hrnet_deploy.predict.options import EstimatorOptions, VideoOptions
 from hrnet_deploy.predict.pipeline import Pipeline
 from hrnet_deploy.predict.poses import start_poses
 from hrnet_deploy.predict.video import VideoChoice
@@ -29,6 +32,9 @@ from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_pa
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.flip_choice import with_flip
 from hrnet_deploy.runtime.pose import Poses
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Image = NDArray[np.uint8]
 """A picture (H, W, 3) uint8 BGR, as OpenCV decodes it."""
@@ -42,12 +48,12 @@ class PoseEstimator(Closing):
 
     Takes the path of an engine file (.onnx or .plan), which it closes again, or a loaded engine,
     which it leaves open. ``device``, ``threads``, ``backend`` and ``precision`` are those of
-    ``load_engine``; ``batch_size`` crops go to the engine at once, which bounds the memory for
-    them. ``flip`` is "exact" or "off" to make sure of what the engine contains, or "adaptive":
-    persons whose heatmaps are ambiguous are looked at a second time, mirrored, with an engine
-    that was exported without flip-test; ``flip_threshold`` says who, by default as
-    ``hrnet-deploy calibrate-flip`` found. A context manager. May be called from several threads
-    at once where its engine may.
+    ``load_engine``, and too late for a loaded engine (InputError); ``batch_size`` crops go to the
+    engine at once, which bounds the memory for them. ``flip`` is "exact" or "off" to make sure of
+    what the engine contains, or "adaptive": persons whose heatmaps are ambiguous are looked at a
+    second time, mirrored, with an engine that was exported without flip-test; ``flip_threshold``
+    says who, by default as ``hrnet-deploy calibrate-flip`` found. A context manager. May be called
+    from several threads at once where its engine may.
     """
 
     def __init__(
@@ -64,11 +70,12 @@ class PoseEstimator(Closing):
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
         self._owns_engine = not isinstance(engine, Engine)
-        if isinstance(engine, Engine):
-            self.engine = with_flip(engine, flip, threshold=flip_threshold)
-            return
         options = EngineOptions(device, threads, backend, precision, flip, flip_threshold)
-        self.engine = options.open(checked_path(engine))
+        if isinstance(engine, Engine):
+            options.check_loaded()
+            self.engine = with_flip(engine, flip, threshold=flip_threshold)
+        else:
+            self.engine = options.open(checked_path(engine))
 
     @classmethod
     def from_pretrained(
@@ -77,13 +84,7 @@ class PoseEstimator(Closing):
         *,
         download: bool = False,
         say: Callable[[str], None] | None = None,
-        device: str | None = None,
-        threads: int | None = None,
-        backend: str | None = None,
-        precision: str = "exact",
-        batch_size: int = 32,
-        flip: str | None = None,
-        flip_threshold: float | None = None,
+        **options: Unpack[EstimatorOptions],
     ) -> PoseEstimator:
         """An estimator of an engine file, of a checkpoint, or of a name in the zoo.
 
@@ -92,19 +93,11 @@ class PoseEstimator(Closing):
         ``hrnet-deploy export`` would write beside it; that needs the extra ``export``. A name
         that is not there is an InputError with the command that gets it; ``download=True`` is
         the word to download it. ``say`` is told of downloads and exports; stderr by default.
+        ``options`` are those of the class.
         """
         from hrnet_deploy.zoo.pretrained import engine_file
 
-        return cls(
-            engine_file(checked_path(model), download=download, say=say),
-            device=device,
-            threads=threads,
-            backend=backend,
-            precision=precision,
-            batch_size=batch_size,
-            flip=flip,
-            flip_threshold=flip_threshold,
-        )
+        return cls(engine_file(checked_path(model), download=download, say=say), **options)
 
     def __call__(self, image_bgr: Image, boxes_xyxy: ArrayLike | Boxes) -> Poses:
         """Poses of the persons in ``boxes_xyxy`` (N, 4), edges in pixels of ``image_bgr``.
@@ -138,6 +131,7 @@ class PoseEstimator(Closing):
         track: bool = False,
         smooth: bool = False,
         note: Callable[[str], None] = lambda line: None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[Predicted]:
         """The poses in each frame of a video file, a camera, a stream, or any iterable of frames.
 
@@ -148,11 +142,11 @@ class PoseEstimator(Closing):
         numbers the persons (``predicted.ids``), ``smooth`` smooths along the numbers. Frames are
         decoded ahead; of a live source always the newest is given, and a frame of an iterable is
         answered before the next is asked for. A frame that cannot be decoded, or whose boxes are
-        refused, has an ``error`` and no poses. ``note`` hears what was odd about a file. Raises
-        InputError for what is no video.
+        refused, has an ``error`` and no poses. ``note`` hears what was odd about a file;
+        ``stopped`` may end a camera or stream. Raises InputError for what is no video.
         """
         choice = VideoChoice(check_count("every", every), start_s, duration_s)
-        frames, at_once = frames_of(source, choice, note)
+        frames, at_once = frames_of(source, choice, note, stopped)
 
         if not callable(boxes_of):
             problem = f"expected a detector or a function, got {type(boxes_of).__name__}"
@@ -175,30 +169,21 @@ class PoseEstimator(Closing):
         self,
         source: Subject | Iterable[Image] | AsyncIterable[Image],
         boxes_of: BoxesOf,
-        *,
-        every: int = 1,
-        start_s: float = 0.0,
-        duration_s: float | None = None,
-        track: bool = False,
-        smooth: bool = False,
-        note: Callable[[str], None] = lambda line: None,
+        **options: Unpack[VideoOptions],
     ) -> AsyncIterator[Predicted]:
         """``video`` for ``async for``: the work is done in a thread, the event loop goes on.
 
-        ``source`` may be an asynchronous iterable of pictures as well. Leaving the loop early
-        stops the thread after the frame at hand.
+        ``source`` may be an asynchronous iterable of pictures as well; ``options`` are those of
+        ``video``. Leaving the loop early ends the wait for a picture, and stops the thread after
+        the frame at hand.
         """
-        results = self.video(
-            bridged(source) if isinstance(source, AsyncIterable) else source,
-            boxes_of,
-            every=every,
-            start_s=start_s,
-            duration_s=duration_s,
-            track=track,
-            smooth=smooth,
-            note=note,
-        )
-        async with aclosing(stream(results)) as items:
+        left = threading.Event()
+        leave: Callable[[], None] = left.set
+        if isinstance(source, AsyncIterable):
+            source = Bridge(source)
+            leave = source.stop
+        results = self.video(source, boxes_of, stopped=left.is_set, **options)
+        async with aclosing(stream(results, leave=leave)) as items:
             async for predicted in items:
                 yield predicted
 

@@ -25,11 +25,12 @@ def frames_of(
     source: Subject | Iterable[NDArray[np.uint8]],
     choice: VideoChoice,
     note: Callable[[str], None],
+    stopped: Callable[[], bool],
 ) -> tuple[Iterator[Frame], bool]:
     """The chosen frames of a source, and whether each is to be answered at once.
 
-    Frames that come as arrays are taken to be 25 a second. Raises InputError for what is no
-    video, and for times asked of frames that have none.
+    A live source ends when ``stopped`` says so. Frames that come as arrays are taken to be 25 a
+    second. Raises InputError for what is no video, and for times asked of frames that have none.
     """
     if not isinstance(source, (str, os.PathLike)):
         return _given(source, choice), True
@@ -37,7 +38,7 @@ def frames_of(
         raise InputError(source, "names a folder, not a video", "Give a file, or its pictures")
     (found,) = find_sources([os.fspath(source)]).items
     if found.kind == "live":
-        return live_frames(found, choice=choice, note=note), True
+        return live_frames(found, choice=choice, note=note, stopped=stopped), True
     video = Source("video", found.name, PurePath(found.name))
     return video_frames(video, choice=choice, note=note), False
 

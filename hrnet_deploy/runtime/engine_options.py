@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import Subject
+from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.runtime.flip_choice import with_flip
 
 
@@ -40,3 +40,10 @@ class EngineOptions:
         except BaseException:
             engine.close()
             raise
+
+    def check_loaded(self) -> None:
+        """InputError for an option that comes too late for an engine that is loaded already."""
+        for name in ("device", "threads", "backend", "precision"):
+            if (given := getattr(self, name)) != getattr(EngineOptions(), name):
+                problem = f"is {given!r}, but the engine is loaded already"
+                raise InputError(name, problem, "Load it so, or give its path")

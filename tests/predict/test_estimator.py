@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,9 +17,10 @@ pytest.importorskip("onnx", reason="needs the onnx package")
 
 from hrnet_deploy import PoseEstimator
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.predict import PersonDetector
+from hrnet_deploy.predict import PersonDetector, live
 from hrnet_deploy.predict.aside import stream
 from hrnet_deploy.predict.frames import Boxes, Frame
+from hrnet_deploy.predict.options import EstimatorOptions, VideoOptions
 from tests.predict import detectors
 from tests.predict.videos import SIZE_WH, write_video
 
@@ -144,6 +146,38 @@ def test_arguments_are_named(tiny_onnx: Path, options: Any, message: str) -> Non
         PoseEstimator(tiny_onnx, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "cuda"}, "^device: is 'cuda', but the engine is loaded already"),
+        ({"threads": 1}, "^threads: is 1, but the engine is loaded already"),
+        ({"backend": "auto"}, "^backend: is 'auto', but"),
+        ({"precision": "bf16"}, r"^precision: is 'bf16', but .*\. Load it so, or give its path"),
+    ],
+)
+def test_a_loaded_engine_takes_no_options_of_loading(
+    estimator: PoseEstimator, options: Any, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        PoseEstimator(estimator.engine, **options)
+    PoseEstimator(estimator.engine, flip="off", batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "own"),
+    [
+        (EstimatorOptions, PoseEstimator.__init__, {"self", "engine"}),
+        (VideoOptions, PoseEstimator.video, {"self", "source", "boxes_of", "stopped"}),
+    ],
+)
+def test_options_that_are_handed_on_are_those_that_there_are(
+    options: Any, method: Any, own: set[str]
+) -> None:
+    taken = {k: p.annotation for k, p in inspect.signature(method).parameters.items()}
+    written = {k: kind.__forward_arg__ for k, kind in options.__annotations__.items()}
+    assert written == {k: kind for k, kind in taken.items() if k not in own}
+
+
 def test_an_asynchronous_program_is_not_held_up(estimator: PoseEstimator, video: Path) -> None:
     held_up = threading.Event()
 
@@ -227,3 +261,68 @@ def test_a_cancelled_stream_closes_what_it_reads_from() -> None:
 
     asyncio.run(work())
     assert closed.wait(30)
+
+
+def test_a_cancelled_stream_does_not_wait_for_an_idle_source(estimator: PoseEstimator) -> None:
+    waiting, ended = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        never = asyncio.Event()
+
+        async def idle() -> AsyncIterator[Any]:
+            yield picture(0)
+            try:
+                waiting.set()
+                await never.wait()
+            finally:
+                ended.set()
+
+        async def consume() -> None:
+            async for _ in estimator.astream(idle(), whole):
+                pass
+
+        task = asyncio.create_task(consume())
+        assert await asyncio.to_thread(waiting.wait, 30)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=10)
+        in_time = ended.is_set()
+        never.set()  # a stream that hangs fails the test instead of holding it up
+        assert done == {task}
+        assert task.cancelled()
+        assert in_time
+
+    asyncio.run(work())
+
+
+def test_leaving_the_stream_of_a_silent_camera_does_not_wait_for_it(
+    estimator: PoseEstimator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, go_on = threading.Event(), threading.Event()
+
+    class Silent:
+        def isOpened(self) -> bool:
+            return True
+
+        def read(self) -> tuple[bool, None]:
+            opened.set()
+            go_on.wait(60)
+            return False, None
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(live, "_opened", lambda name: Silent())
+
+    async def consume() -> None:
+        async for _ in estimator.astream("rtsp://nowhere/camera", whole):
+            pass
+
+    async def work() -> None:
+        task = asyncio.create_task(consume())
+        assert await asyncio.to_thread(opened.wait, 30)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=10)
+        go_on.set()
+        assert done == {task}
+
+    asyncio.run(work())
