@@ -31,9 +31,10 @@ from hrnet_deploy.benchmark.measure import Task, interleaved
 from hrnet_deploy.benchmark.statistics import paired_ratio, summarise
 from hrnet_deploy.engines import load_engine
 from hrnet_deploy.errors import DeployError
+from hrnet_deploy.export.architecture import published_architecture
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.graph import GraphWriter
-from hrnet_deploy.export.hrnet import HRNet, published_architecture
+from hrnet_deploy.export.hrnet import HRNet
 from hrnet_deploy.export.pipeline import decode, normalise, with_mirrored
 from hrnet_deploy.files import write_json
 from hrnet_deploy.spec import HEATMAPS_NAME, INPUT_NAME, KEYPOINTS_NAME, SCORES_NAME, ModelSpec

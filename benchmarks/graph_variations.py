@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from hrnet_deploy.export.architecture import published_architecture
 from hrnet_deploy.export.graph import GraphWriter
-from hrnet_deploy.export.hrnet import published_architecture
 from hrnet_deploy.export.model import DTYPES, build_model
 from hrnet_deploy.export.network import HRNetWriter
 from hrnet_deploy.keypoints import keypoint_set

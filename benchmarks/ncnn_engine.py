@@ -44,8 +44,9 @@ def make(folder: Path) -> None:
     import torch
     from graph_variations import seeded_spec
 
+    from hrnet_deploy.export.architecture import published_architecture
     from hrnet_deploy.export.graph import GraphWriter
-    from hrnet_deploy.export.hrnet import HRNet, published_architecture
+    from hrnet_deploy.export.hrnet import HRNet
     from hrnet_deploy.export.network import HRNetWriter
 
     torch.manual_seed(0)

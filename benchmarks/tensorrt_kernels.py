@@ -83,8 +83,9 @@ def files(arguments: argparse.Namespace) -> Iterator[tuple[str, bytes, ModelSpec
 
 def variants(model: Model) -> Iterator[tuple[str, bytes, ModelSpec]]:
     """fp32, fp16 and int8 of ``model``, with the flip-test and without."""
+    from hrnet_deploy.export.architecture import published_architecture
     from hrnet_deploy.export.calibration import convolution_inputs
-    from hrnet_deploy.export.hrnet import HRNet, published_architecture
+    from hrnet_deploy.export.hrnet import HRNet
     from hrnet_deploy.export.model import build_hrnet
     from hrnet_deploy.export.quantization import NEVER, Quantization
 

@@ -124,16 +124,21 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         if missing.split(".")[0] != module.split(".")[0]:
             problem = f"needs {module}, which cannot be imported ({error})"
         else:
-            problem = f"needs {_DISPLAY_NAMES.get(module.split('.')[0], module)}"
+            problem = f"needs {_display_name(module)}"
         raise EnvironmentFault(purpose, problem, f"pip install 'hrnet-deploy[{extra}]'") from error
 
 
+def _display_name(module: str) -> str:
+    package = module.split(".")[0]
+    return _DISPLAY_NAMES.get(package, package)
+
+
 _DISPLAY_NAMES = {
+    "cuda": "cuda-bindings",
     "torch": "PyTorch",
     "onnx": "the onnx package",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
     "tensorrt": "TensorRT",
     "tensorrt_rtx_bindings": "TensorRT for RTX",
-    "safetensors": "safetensors",
 }

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hrnet_deploy.export.hrnet import HRNet, HRNetArchitecture, StageArchitecture
+from hrnet_deploy.export.architecture import HRNetArchitecture, StageArchitecture
+from hrnet_deploy.export.hrnet import HRNet
 from hrnet_deploy.export.model import build_hrnet
 from hrnet_deploy.keypoints import keypoint_set
 from hrnet_deploy.spec import ModelSpec

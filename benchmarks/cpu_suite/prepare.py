@@ -135,7 +135,8 @@ def _write_checkpoint(context: Context, files: Files) -> None:
         return
     import torch
 
-    from hrnet_deploy.export.hrnet import HRNet, published_architecture
+    from hrnet_deploy.export.architecture import published_architecture
+    from hrnet_deploy.export.hrnet import HRNet
 
     torch.manual_seed(0)
     torch.save(HRNet(published_architecture(32, 17)).state_dict(), files.checkpoint)

@@ -71,7 +71,8 @@ def roofline(
     it takes the longer of its arithmetic and its traffic. Weights count once a batch: not here.
     """
     torch = needed("torch")
-    from hrnet_deploy.export.hrnet import HRNet, published_architecture
+    from hrnet_deploy.export.architecture import published_architecture
+    from hrnet_deploy.export.hrnet import HRNet
 
     layers: list[tuple[int, int]] = []
 

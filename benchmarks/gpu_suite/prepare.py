@@ -99,8 +99,9 @@ def _checkpoint(work: Path, model: Model) -> tuple[Any, Any]:
     import torch
 
     from hrnet_deploy.demo import CHECKPOINT
+    from hrnet_deploy.export.architecture import published_architecture
     from hrnet_deploy.export.checkpoint import read_checkpoint
-    from hrnet_deploy.export.hrnet import HRNet, published_architecture
+    from hrnet_deploy.export.hrnet import HRNet
     from hrnet_deploy.export.run import checkpoint_spec
     from hrnet_deploy.export.settings import ExportSettings
 

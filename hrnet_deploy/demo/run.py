@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.demo.people import write_dataset
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import EnvironmentFault, InputError, InterruptedRun
+from hrnet_deploy.errors import EnvironmentFault, InputError, InterruptedRun, require
 from hrnet_deploy.evaluation.coco import Annotations, read_annotations
 from hrnet_deploy.evaluation.run import evaluate
 from hrnet_deploy.export.checkpoint import read_checkpoint
@@ -53,6 +53,8 @@ def run_demo(folder: Path, *, images: int, force: bool, say: Say, progress: Prog
     """Run everything in ``folder``, which must be new or empty unless ``force``."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
         raise InputError(folder, "exists", "Pass --force to use it, or -o another folder")
+    for module in ("torch", "onnx", "onnxruntime"):  # said before anything is drawn
+        require(module, extra="export,cpu", purpose="demo")
     was_there = folder.is_dir()
     to_clean = not was_there or not any(folder.iterdir())
     check_output_file(folder / OVERLAYS_NAME, force=force)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hrnet_deploy.demo.samples import INPUT_SIZE_WH, STRIDE
 from hrnet_deploy.evaluation.metric import Stats
 from hrnet_deploy.evaluation.run import evaluate
-from hrnet_deploy.export.hrnet import HRNetArchitecture
+from hrnet_deploy.export.architecture import HRNetArchitecture
 from hrnet_deploy.export.reference import TorchEngine
 from hrnet_deploy.keypoints import COCO_17
 from hrnet_deploy.spec import ModelSpec

@@ -25,7 +25,8 @@ from hrnet_deploy.demo.people import write_dataset
 from hrnet_deploy.demo.samples import SampleStream
 from hrnet_deploy.demo.score import average_precision
 from hrnet_deploy.errors import EXIT_SIGINT, InputError
-from hrnet_deploy.export.hrnet import HRNet, HRNetArchitecture, StageArchitecture
+from hrnet_deploy.export.architecture import HRNetArchitecture, StageArchitecture
+from hrnet_deploy.export.hrnet import HRNet
 from hrnet_deploy.files import atomic_write
 
 ARCHITECTURE = HRNetArchitecture(

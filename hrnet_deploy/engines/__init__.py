@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
-from hrnet_deploy.errors import InputError, Subject, check_count
+from hrnet_deploy.errors import InputError, Subject, check_count, command_line
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
 
@@ -168,9 +168,6 @@ def joined(parts: list[EngineOutput]) -> EngineOutput:
     )
 
 
-_TO_CONVERT = "Pass a .onnx or .plan file; to convert a checkpoint: hrnet-deploy export CHECKPOINT"
-
-
 def load_engine(
     path: Subject,
     *,
@@ -196,10 +193,13 @@ def load_engine(
         raise InputError("device", f"is {device!r}", "Give cpu, cuda or cuda:N")
     suffix = Path(path).suffix.lower()
     if suffix in (".pth", ".pt", ".safetensors"):
-        raise InputError(path, "is a checkpoint, not an engine", f"{_TO_CONVERT} {path}")
+        fix = f"To make an engine of it: {command_line('export', path)}"
+        raise InputError(path, "is a checkpoint, not an engine", fix)
     if suffix not in (".onnx", ".plan"):
         check_input_file(path, what="engine (.onnx or .plan)")
-        raise InputError(path, f"has the unknown extension '{suffix}'", _TO_CONVERT)
+        raise InputError(
+            path, f"has the unknown extension '{suffix}'", "Pass a .onnx or .plan file"
+        )
     from hrnet_deploy.engines.choice import choose
     from hrnet_deploy.engines.signature import read_engine_file
 

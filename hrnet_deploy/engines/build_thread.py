@@ -38,14 +38,15 @@ def interruptible(
         finally:
             done.set()
 
-    threading.Thread(target=target, name="tensorrt-build", daemon=True).start()
+    builder = threading.Thread(target=target, name="tensorrt-build", daemon=True)
     try:
+        builder.start()
         # Not Thread.join: interrupted, it takes the thread for ended (Python 3.10 to 3.12).
         while not done.wait(_WAIT_SECONDS):
             pass
     except (KeyboardInterrupt, InterruptedRun) as stop:
         cancelled.set()
-        if stoppable:
+        if stoppable and builder.is_alive():  # a start that was interrupted may be none
             with contextlib.suppress(KeyboardInterrupt, InterruptedRun):
                 done.wait(_CANCEL_SECONDS)
         number = getattr(stop, "signal_number", signal.SIGINT)

@@ -96,7 +96,11 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
             f"is {device}, but ONNX Runtime would run on {session.get_providers()[0]}",
             "Check the CUDA and cuDNN libraries, or ask for the device cpu",
         )
-    check_signature(_values(session.get_inputs()), _values(session.get_outputs()), spec, path)
+    try:
+        inputs, outputs = _values(session.get_inputs()), _values(session.get_outputs())
+    except UnicodeDecodeError as error:  # names are decoded when they are asked for
+        raise _load_fault(path, error) from error
+    check_signature(inputs, outputs, spec, path)
     info = EngineInfo(
         backend="onnxruntime",
         device="cpu" if device == "cpu" else f"cuda:{provider[1]['device_id']}",

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.export.architecture import HRNetArchitecture
 from hrnet_deploy.export.stored_config import StoredConfig
 from hrnet_deploy.keypoints import KeypointSet, keypoint_set, sets_with, unknown_set
 from hrnet_deploy.spec import BOX_PADDING, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, MAX_SIDE
 
 if TYPE_CHECKING:
-    from hrnet_deploy.export.hrnet import HRNetArchitecture
     from hrnet_deploy.export.recipes import Recipe
     from hrnet_deploy.export.weights import Checkpoint
 

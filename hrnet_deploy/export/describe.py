@@ -11,6 +11,7 @@ from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
 from hrnet_deploy.engines.trt_ahead import build_ahead, load_ahead
 from hrnet_deploy.errors import DeployError, InputError, Subject, require
+from hrnet_deploy.export.architecture import HRNetArchitecture
 from hrnet_deploy.export.plan import fitted
 from hrnet_deploy.files import check_input_file, read_json, sha256_file
 from hrnet_deploy.keypoints import KeypointSet
@@ -19,7 +20,6 @@ from hrnet_deploy.spec import METADATA_KEY, ModelSpec
 if TYPE_CHECKING:
     import onnx
 
-    from hrnet_deploy.export.hrnet import HRNetArchitecture
     from hrnet_deploy.export.weights import Checkpoint
 
 Facts = dict[str, Any]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hrnet_deploy.errors import Subject
+from hrnet_deploy.export.architecture import HRNetArchitecture
 from hrnet_deploy.export.graph import OPSET, OPSET_TYPED_PAIRS, GraphWriter
-from hrnet_deploy.export.hrnet import HRNetArchitecture
 from hrnet_deploy.export.network import HRNetWriter, Weights
 from hrnet_deploy.export.pipeline import decode, merge_mirrored, normalise, with_mirrored
 from hrnet_deploy.export.quantization import Quantization

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.export.architecture import HRNetArchitecture, StageArchitecture
 from hrnet_deploy.export.graph import GraphWriter
-from hrnet_deploy.export.hrnet import HRNetArchitecture, StageArchitecture
 from hrnet_deploy.export.quantization import Quantization
 
 BATCH_NORM_EPSILON = 1e-5

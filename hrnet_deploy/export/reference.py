@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.pool import parse_devices
 from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.export.architecture import HRNetArchitecture
 from hrnet_deploy.runtime.decode import Heatmaps, decode_heatmaps, merge_flipped
 from hrnet_deploy.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
-
-    from hrnet_deploy.export.hrnet import HRNetArchitecture
 
 REFERENCE_BATCH = 16
 """Crops at a time; it bounds memory, the result does not depend on it."""

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.export.architecture import (
+    HRNetArchitecture,
+    StageArchitecture,
+    published_architecture,
+)
 
 if TYPE_CHECKING:
     import torch
 
-    from hrnet_deploy.export.hrnet import HRNetArchitecture, StageArchitecture
     from hrnet_deploy.export.stored_config import StoredConfig
 
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -108,8 +112,6 @@ def architecture_of(path: Subject, shapes: Shapes) -> HRNetArchitecture:
 
     Raises InputError: another network, missing or extra tensors, or tensors of another shape.
     """
-    from hrnet_deploy.export.hrnet import HRNetArchitecture, published_architecture
-
     stages = _stages(shapes)
     if not stages:
         reference = expected_shapes(published_architecture(32, 17))
@@ -131,7 +133,6 @@ def architecture_of(path: Subject, shapes: Shapes) -> HRNetArchitecture:
 
 
 def _stages(shapes: Shapes) -> tuple[StageArchitecture, ...]:
-    from hrnet_deploy.export.hrnet import StageArchitecture
 
     stages: list[StageArchitecture] = []
     number = 2

@@ -16,8 +16,8 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from hrnet_deploy.cli.inspect import command  # noqa: E402
 from hrnet_deploy.errors import InputError  # noqa: E402
+from hrnet_deploy.export.architecture import published_architecture  # noqa: E402
 from hrnet_deploy.export.describe import multiply_adds  # noqa: E402
-from hrnet_deploy.export.hrnet import published_architecture  # noqa: E402
 
 
 def inspect(*words: object) -> Result:

@@ -385,7 +385,10 @@ def test_a_number_of_threads_below_one_is_named(tiny_onnx: Path, threads: int) -
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("w32.pth", "is a checkpoint, not an engine. .* hrnet-deploy export"),
+        (
+            "w32.pth",
+            "is a checkpoint, not an engine. To make an engine of it: hrnet-deploy export ",
+        ),
         ("w32.safetensors", "is a checkpoint, not an engine"),
         ("w32.engine", "has the unknown extension '.engine'"),
         ("w32", "has the unknown extension ''"),
@@ -447,6 +450,15 @@ def test_every_exception_of_onnx_runtime_is_ours_afterwards(tiny_onnx: Path) -> 
             message = r"ONNX Runtime failed \(node Conv_7 failed\)\."
             with pytest.raises(EnvironmentFault, match=message):
                 engine.run(crops_of(1))
+
+
+def test_the_name_of_a_free_dimension_is_no_text(tiny_onnx: Path, tmp_path: Path) -> None:
+    content, name = tiny_onnx.read_bytes(), b"\x12\x01N"
+    place = content.rindex(name)  # in the last output
+    file = tmp_path / "n.onnx"
+    file.write_bytes(content[:place] + b"\x12\x01\xce" + content[place + len(name) :])
+    with pytest.raises(InputError, match=r"n\.onnx: ONNX Runtime cannot load it \('utf-8' codec"):
+        load_onnx_engine(file)
 
 
 @settings(max_examples=150, deadline=None)

@@ -17,13 +17,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from hrnet_deploy.errors import EnvironmentFault  # noqa: E402
-from hrnet_deploy.export.checkpoint import read_checkpoint  # noqa: E402
-from hrnet_deploy.export.hrnet import (  # noqa: E402
-    HRNet,
+from hrnet_deploy.export.architecture import (  # noqa: E402
     HRNetArchitecture,
     StageArchitecture,
     published_architecture,
 )
+from hrnet_deploy.export.checkpoint import read_checkpoint  # noqa: E402
+from hrnet_deploy.export.hrnet import HRNet  # noqa: E402
 
 State = dict[str, Any]
 Save = Callable[..., Path]

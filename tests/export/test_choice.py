@@ -13,9 +13,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
 from hrnet_deploy.errors import InputError  # noqa: E402
+from hrnet_deploy.export.architecture import published_architecture  # noqa: E402
 from hrnet_deploy.export.checkpoint import Checkpoint, resolve_model  # noqa: E402
 from hrnet_deploy.export.choice import check_input_size, parse_input_size  # noqa: E402
-from hrnet_deploy.export.hrnet import published_architecture  # noqa: E402
 from hrnet_deploy.export.recipes import (  # noqa: E402
     Recipe,
     choose_recipe,

@@ -15,8 +15,8 @@ pytest.importorskip("onnxruntime")
 
 from hrnet_deploy.engines import load_engine  # noqa: E402
 from hrnet_deploy.errors import InputError  # noqa: E402
+from hrnet_deploy.export.architecture import published_architecture  # noqa: E402
 from hrnet_deploy.export.crops import seeded_crops  # noqa: E402
-from hrnet_deploy.export.hrnet import published_architecture  # noqa: E402
 from hrnet_deploy.export.model import build_hrnet  # noqa: E402
 from hrnet_deploy.export.network import fold_batch_norm  # noqa: E402
 from hrnet_deploy.spec import METADATA_KEY, ModelSpec  # noqa: E402

@@ -32,16 +32,16 @@ class OnnxRuntimeSession(DetectorSession):
             self._session = ort.InferenceSession(
                 content, options, providers=providers, enable_fallback=0
             )
+            self.signature = Signature(
+                {v.name: (v.type, _shape(v.shape)) for v in self._session.get_inputs()},
+                {v.name: _shape(v.shape) for v in self._session.get_outputs()},
+            )
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             problem = f"ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})"
             raise InputError(path, problem, "Export or download it again") from error
         if providers[0][0] not in self._session.get_providers():
             problem = f"would run on {self._session.get_providers()[0]}, not on {device}"
             raise EnvironmentFault(path, problem, "Check the CUDA libraries, or use --device cpu")
-        self.signature = Signature(
-            {v.name: (v.type, _shape(v.shape)) for v in self._session.get_inputs()},
-            {v.name: _shape(v.shape) for v in self._session.get_outputs()},
-        )
 
     def _infer(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         names = list(self.signature.outputs)
