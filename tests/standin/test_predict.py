@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from hrnet_deploy.export.plan import PlanRequest, make_plan
 from hrnet_deploy.predict.frames import Boxes, Frame
 from hrnet_deploy.predict.job import PredictJob
 from hrnet_deploy.predict.run import Summary, predict_to_files
+from hrnet_deploy.runtime.engine_options import EngineOptions
 from tests.predict.videos import SIZE_WH, write_video
 from tests.tiny import write_tiny_onnx
 
@@ -81,11 +83,18 @@ def no_crops_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
 def predict(
     folder: Path, engine: str, name: str, stop: Callable[[], int | None] = lambda: None, **how: Any
 ) -> tuple[bytes, Summary]:
-    """What a run over the pictures or the video wrote."""
-    output = folder / f"{engine}.{how.get('device')}.jsonl"
+    """What a run over the pictures or the video wrote; ``how`` has fields of both kinds."""
+    names = {field.name for field in dataclasses.fields(EngineOptions)} & how.keys()
+    options = EngineOptions(**{option: how.pop(option) for option in names})
+    output = folder / f"{engine}.{options.device}.jsonl"
     source = folder / ("pictures" if name == "pictures" else "video.avi")
     job = PredictJob(
-        (str(source),), folder / engine, folder / f"{name}.csv", outputs=(output,), **how
+        (str(source),),
+        folder / engine,
+        folder / f"{name}.csv",
+        outputs=(output,),
+        engine_options=options,
+        **how,
     )
     summary = predict_to_files(job, emit=lambda line: None, stop=stop)
     content = output.read_bytes() if output.exists() else b""
