@@ -33,9 +33,16 @@ def _model(context: Context, model: Model) -> dict[str, Any]:
     index = int(context.device.partition(":")[2] or 0)
     tensorrt = load_tensorrt(index, subject="plain TensorRT")
     with closing(Device(index)) as device, device:
-        engine = _Plain(tensorrt, device, onnx, model, context.batches)
-        rates = {str(n): rate(n, engine.repeated(n), context.seconds) for n in context.batches}
-        return {"rates": rates, "layers_ms": engine.layer_times(context.batches[-1])}
+        return _measured(context, tensorrt, device, onnx, model)
+
+
+def _measured(
+    context: Context, tensorrt: Any, device: Any, onnx: bytes, model: Model
+) -> dict[str, Any]:
+    """A function of its own, so that TensorRT's objects go before the device is closed."""
+    engine = _Plain(tensorrt, device, onnx, model, context.batches)
+    rates = {str(n): rate(n, engine.repeated(n), context.seconds) for n in context.batches}
+    return {"rates": rates, "layers_ms": engine.layer_times(context.batches[-1])}
 
 
 class _Plain:
@@ -46,7 +53,7 @@ class _Plain:
     ) -> None:
         self.trt, self.device, self.model = tensorrt.module, device, model
         plan = self._build(tensorrt, onnx, batches)
-        self.runtime = self.trt.Runtime(tensorrt.log)
+        self.runtime = tensorrt.created(self.trt.Runtime, "plain TensorRT")
         self.engine = self.runtime.deserialize_cuda_engine(plan)
         self.context = self.engine.create_execution_context()
         self.stream = device.stream()
@@ -60,7 +67,7 @@ class _Plain:
         kinds = trt.NetworkDefinitionCreationFlag
         names = ("EXPLICIT_BATCH", "STRONGLY_TYPED")
         flags = sum(1 << int(getattr(kinds, name)) for name in names if hasattr(kinds, name))
-        builder = trt.Builder(tensorrt.log)
+        builder = tensorrt.created(trt.Builder, "plain TensorRT")
         network = builder.create_network(flags)
         parser = trt.OnnxParser(network, tensorrt.log)
         if not parser.parse(onnx):

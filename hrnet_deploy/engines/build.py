@@ -117,7 +117,7 @@ class _Build:
         progress: Progress | None,
     ) -> BuiltPlan:
         trt = self._trt
-        builder = trt.Builder(self._tensorrt.log)
+        builder = self._tensorrt.created(trt.Builder, self._subject)
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self._tensorrt.log)
         if not parser.parse(onnx):
@@ -130,7 +130,8 @@ class _Build:
         self._add_profile(builder, config)
         cache = config.create_timing_cache(timing_cache)
         if cache is None or not config.set_timing_cache(cache, False):
-            config.set_timing_cache(config.create_timing_cache(b""), False)
+            cache = config.create_timing_cache(b"")  # has to live until the plan is built
+            config.set_timing_cache(cache, False)
         monitor = _monitor(trt, cancelled, progress)
         if monitor is not None:
             config.progress_monitor = monitor

@@ -222,7 +222,7 @@ class TensorRTEngine(Engine):
         They may: everything runs on one stream, one after the other.
         """
         plan = self._opened()
-        context = plan.new_context()
+        context = plan.new_context(int(self._compute))
         if context is None:
             raise self._failed("could not create an execution context")
         plan.lend_memory(context, self._scratch)

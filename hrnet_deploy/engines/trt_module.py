@@ -57,10 +57,24 @@ class TensorRT:
         finally:
             self.log.listeners.remove(listener)
 
+    def created(self, kind: Callable[[Any], Any], subject: str) -> Any:
+        """A builder or runtime of the class ``kind``, with our log.
+
+        Raises EnvironmentFault where the driver sees the GPU but TensorRT's CUDA cannot use it, as
+        with a driver that is older than that CUDA.
+        """
+        try:
+            return kind(self.log)
+        except TypeError as error:  # what the bindings make of a null pointer
+            problem = f"TensorRT {self.version} cannot use the GPU"
+            fix = "Update the NVIDIA driver, or install a TensorRT made for its CUDA"
+            raise self.fault(subject, problem, fix) from error
+
     def fault(self, subject: str, problem: str, fix: str) -> EnvironmentFault:
-        """An error with the last lines that TensorRT logged."""
-        lines = "; ".join(self.log.errors) or "TensorRT logged no reason"
+        """An error with the last lines that TensorRT logged: errors, or else warnings."""
+        lines = "; ".join(self.log.errors or self.log.warnings) or "TensorRT logged no reason"
         self.log.errors.clear()
+        self.log.warnings.clear()
         return EnvironmentFault(subject, f"{problem} ({lines})", fix)
 
 
@@ -106,11 +120,14 @@ def _log(trt: Any) -> Any:
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: deque[str] = deque(maxlen=KEPT_LINES)
+            self.warnings: deque[str] = deque(maxlen=KEPT_LINES)
             self.listeners: list[Listener] = []
 
         def log(self, severity: Any, msg: str) -> None:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                 self.errors.append(" ".join(str(msg).split()))
+            elif severity == trt.ILogger.Severity.WARNING:
+                self.warnings.append(" ".join(str(msg).split()))
             for listener in tuple(self.listeners):
                 listener(severity.name, str(msg))
 

@@ -22,7 +22,7 @@ class LoadedPlan:
     def __init__(self, tensorrt: TensorRT, content: bytes, path: Path) -> None:
         trt = tensorrt.module
         self._trt = trt
-        self._runtime = trt.Runtime(tensorrt.log)
+        self._runtime = tensorrt.created(trt.Runtime, str(path))
         self.engine = self._runtime.deserialize_cuda_engine(content)
         if self.engine is None:
             raise tensorrt.fault(str(path), "TensorRT cannot load it", _AGAIN)
@@ -34,12 +34,20 @@ class LoadedPlan:
             return int(self.engine.device_memory_size_v2)
         return int(self.engine.device_memory_size)
 
-    def new_context(self) -> Any:
-        """An execution context without memory of its own."""
+    def new_context(self, stream: int) -> Any:
+        """An execution context without memory of its own, None where TensorRT gives none.
+
+        It is ready for what follows on ``stream``, a CUDA handle.
+        """
         if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            return self.engine.create_execution_context(strategy)
-        return self.engine.create_execution_context_without_device_memory()
+            context = self.engine.create_execution_context(strategy)
+        else:
+            context = self.engine.create_execution_context_without_device_memory()
+        if context is None or context.active_optimization_profile == 0:
+            return context
+        # 8.6 may leave every context but the first without a profile, also where they share it.
+        return context if context.set_optimization_profile_async(0, stream) else None
 
     def lend_memory(self, context: Any, address: int) -> None:
         """Give ``context`` the ``scratch_bytes`` of device memory at ``address`` to work in."""

@@ -62,7 +62,7 @@ class PlanTensors(Closing):
             raise InputError(self._path, problem, "Build the plan again")
         self._outputs = [name for name in names if name not in inputs]
         self._stream = device.stream()
-        self._context = plan.new_context()
+        self._context = plan.new_context(int(self._stream))
         if self._context is None:
             raise self._failed("could not create an execution context")
         plan.lend_memory(self._context, device.allocate(max(plan.scratch_bytes, 1)))

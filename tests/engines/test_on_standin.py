@@ -147,6 +147,8 @@ def test_int8_is_asked_for_where_types_are_not_strong(
         ("wrong", 1, "parity with tiny.onnx failed at batch 1, heatmap error"),
         ("deserialise", 3, "TensorRT cannot load it (Magic tag does not match)"),
         ("enqueue", 3, "could not enqueue a batch"),
+        ("builder", 3, "cannot use the GPU (CUDA initialization failure with error: 35). Update"),
+        ("runtime", 3, "cannot use the GPU (CUDA initialization failure with error: 35). Update"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_leaves_the_old_plan(
@@ -161,7 +163,7 @@ def test_what_goes_wrong_is_one_line_and_leaves_the_old_plan(
     assert "Traceback" not in stderr
     assert plan.read_bytes() == b"the old plan"
     left = {path.name for path in tmp_path.iterdir()} - {"w.plan"}
-    assert left == ({"w.plan.log"} if fault in ("build", "memory") else set())
+    assert left == ({"w.plan.log"} if fault in ("build", "memory", "builder") else set())
 
 
 def test_a_rejected_plan_is_kept_on_request(driver: Path, tiny_onnx: Path, tmp_path: Path) -> None:
@@ -171,6 +173,17 @@ def test_a_rejected_plan_is_kept_on_request(driver: Path, tiny_onnx: Path, tmp_p
     assert "kept as" in last_line(stderr)
     assert (tmp_path / "w.rejected.plan").exists()
     assert not (tmp_path / "w.plan").exists()
+
+
+def test_a_timing_cache_that_tensorrt_refuses_is_begun_anew(
+    driver: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "x.timing-cache"
+    words = ["build", tiny_onnx, "-o", tmp_path / "w.plan", "--timing-cache", cache, "--force"]
+    for fault, learnt in (("", b"\nlearnt;"), ("", b"\nlearnt;learnt;"), ("cache", b"\nlearnt;")):
+        code, _, stderr = finished(command(driver, "8.6.1", *words, STANDIN_FAULT=fault))
+        assert code == 0, stderr
+        assert cache.read_bytes().endswith(learnt)
 
 
 def test_a_damaged_timing_cache_is_a_warning(driver: Path, tiny_onnx: Path, tmp_path: Path) -> None:

@@ -12,20 +12,28 @@ import pytest
 import hrnet_deploy.engines
 
 FOLDER = Path(hrnet_deploy.engines.__file__).parent
-FILES = ("build.py", "tensorrt.py", "trt_module.py", "trt_plan.py", "trt_slot.py")
+FILES = (
+    "build.py",
+    "tensorrt.py",
+    "trt_module.py",
+    "trt_plan.py",
+    "trt_slot.py",
+    "trt_tensors.py",
+)
 
 OBJECTS = {
     "builder": "Builder",
     "config": "IBuilderConfig",
     "context": "IExecutionContext",
     "replay.context": "IExecutionContext",
+    "self._context": "IExecutionContext",
     "dimensions": "IOptimizationProfile",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
     "layer": "ILayer",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
-    "self._engine": "ICudaEngine",
+    "self.engine": "ICudaEngine",
     "self._runtime": "Runtime",
 }
 """The names under which these files hold objects of TensorRT."""

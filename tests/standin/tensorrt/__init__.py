@@ -11,6 +11,8 @@ import enum
 import json
 import os
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +81,7 @@ class Runtime(_Strict):
     _owner = "Runtime"
 
     def __init__(self, logger: ILogger) -> None:
-        _require_gpu()
+        _require_gpu(logger, "runtime")
         self._logger = logger
 
     def deserialize_cuda_engine(self, content: bytes) -> ICudaEngine | None:
@@ -158,7 +160,8 @@ class IExecutionContext(_Strict):
         alone = (
             __version__.startswith("8.") and "PROFILE_SHARING_0806" not in engine._head["preview"]
         )
-        self._has_profile = engine._contexts == 1 or not alone
+        self._may_share = not alone
+        self._profile = -1 if __version__.startswith("8.") and engine._contexts > 1 else 0
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._keep: list[object] = []
@@ -174,12 +177,23 @@ class IExecutionContext(_Strict):
             return
         super().__setattr__(name, value)
 
+    @property
+    def active_optimization_profile(self) -> int:
+        return self._profile
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if not self._may_share:
+            _say(self._engine._logger, "ERROR", "Profile 0 has been chosen by another context")
+            return False
+        self._profile = profile_index
+        return True
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         fixed = tuple(self._engine.get_tensor_shape(name))
         low, _, high = self._engine._head["profile"].get(name, (fixed, fixed, fixed))  # type: ignore[attr-defined]
         good = all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
-        if not self._has_profile:
-            _say(self._engine._logger, "ERROR", "Profile 0 has been chosen by another context")
+        if self._profile < 0:
+            _say(self._engine._logger, "ERROR", "An optimization profile has to be set first")
             return False
         if good:
             self._shapes[name] = shape
@@ -358,7 +372,8 @@ class IBuilderConfig(_Strict):
     def __init__(self) -> None:
         self._flags = {BuilderFlag.TF32}
         self._profile: IOptimizationProfile | None = None
-        self._cache: ITimingCache | None = None
+        # The real one keeps a pointer: who made the cache has to keep the cache.
+        self._cache: Callable[[], ITimingCache | None] = lambda: None
         self._settings: dict[str, object] = {}
         self._preview: list[str] = []
 
@@ -388,11 +403,13 @@ class IBuilderConfig(_Strict):
         return ITimingCache(content)
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        self._cache = cache
+        if FAULT == "cache" and cache._content:
+            return False
+        self._cache = weakref.ref(cache)
         return True
 
     def get_timing_cache(self) -> ITimingCache | None:
-        return self._cache
+        return self._cache()
 
 
 class IProgressMonitor:
@@ -409,7 +426,7 @@ class Builder(_Strict):
     _owner = "Builder"
 
     def __init__(self, logger: ILogger) -> None:
-        _require_gpu()
+        _require_gpu(logger, "builder")
         self._logger = logger
 
     def create_network(self, flags: int = 0) -> INetworkDefinition:
@@ -431,8 +448,9 @@ class Builder(_Strict):
             _say(self._logger, "ERROR", f"[builder] {reason[FAULT]}")
             return None
         _say(self._logger, "INFO", "built")
-        if config._cache is not None:
-            config._cache._content += b"learnt;"
+        cache = config._cache()
+        assert cache is not None, "the timing cache was destroyed before the plan was built"
+        cache._content += b"learnt;"
         profile = config._profile._shapes if config._profile else {}
         flags = sorted(flag.name for flag in config._flags)
         pinned = [None if p._pinned is None else p._pinned.name for p in network._layers]
@@ -464,10 +482,13 @@ class Builder(_Strict):
         return True
 
 
-def _require_gpu() -> None:
-    """The real one of 8.6 crashes here."""
+def _require_gpu(logger: ILogger, kind: str) -> None:
+    """The real one of 8.6 crashes without a GPU; where CUDA does not start it does as here."""
     if int(os.environ.get("STANDIN_GPUS", "1")) < 1:
         os._exit(139)
+    if kind == FAULT:
+        _say(logger, "WARNING", "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
 
 
 BuilderFlag = _enum("BuilderFlag")
