@@ -11,7 +11,7 @@ from typing import ClassVar
 
 EXIT_DONE = 0
 EXIT_GATE = 1
-"""Finished, but a gate failed or inputs were skipped; results are written."""
+"""A gate failed, and an engine that failed it is not written; or inputs were skipped."""
 EXIT_INPUT = 2
 EXIT_ENVIRONMENT = 3
 EXIT_BUG = 70

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
@@ -73,7 +74,10 @@ def small_spec(**changes: Any) -> ModelSpec:
     return ModelSpec(**(values | changes))
 
 
+def small_model(**changes: Any) -> onnx.ModelProto:
+    return build_hrnet(small_spec(**changes), architecture(), weights(), source="small.pth")
+
+
 def write_small_onnx(path: Path, **changes: Any) -> Path:
-    model = build_hrnet(small_spec(**changes), architecture(), weights(), source=path)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(small_model(**changes).SerializeToString())
     return path

@@ -22,6 +22,8 @@ PLACE = re.compile(r"(?:^ *|: |; )$")
 """What may stand in front of it: nothing, a colon, or another command of the same line."""
 PROSE = re.compile(r"\.$|, | \(| or | and ")
 """What may not stand behind it."""
+FILLED_IN = re.compile(rf"hrnet-deploy (?:{'|'.join(COMMANDS)}) .*\{{\}}")
+"""Words that are filled in may have spaces: ``errors.command_line`` quotes them."""
 
 
 def texts_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -53,6 +55,8 @@ def faults_of(source: str) -> list[str]:
             before, after = text[: found.start()], text[found.start() :]
             if not PLACE.search(before) or PROSE.search(after):
                 faults.append(f"line {line}: {text}")
+        if FILLED_IN.search(text):
+            faults.append(f"line {line}: without command_line: {text}")
     return faults
 
 
@@ -66,10 +70,11 @@ def faults_of(source: str) -> list[str]:
         ("pip install torch, or go", True),
         ("was not written by hrnet-deploy export", False),
         ("Run: git lfs pull", False),
+        ("next: hrnet-deploy export {path}", True),
     ],
 )
 def test_the_scan_tells_them_apart(text: str, faulty: bool) -> None:
-    assert bool(faults_of(f"x = {text!r}")) == faulty
+    assert bool(faults_of(f"x = f{text!r}")) == faulty
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class _LazyGroup(click.Group):
 def _group(debug: bool) -> None:
     """Take any HRNet pose checkpoint to a fast engine that is proven to give the same poses.
 
-    Exit codes: 0 done; 1 finished, but a gate failed or inputs were skipped; 2 bad input or
+    Exit codes: 0 done; 1 a gate failed or inputs were skipped; 2 bad input or
     usage; 3 the environment lacks something; 70 a bug of ours; 130 and 143 interrupted.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from hrnet_deploy.cli.options import (
     print_table,
     say,
 )
+from hrnet_deploy.errors import command_line
 
 
 @click.command("adopt")
@@ -83,5 +83,5 @@ def command(
     from hrnet_deploy.cli.parity import parity_table
 
     print_table(parity_table({adopted.path.name: adopted.parity}))
-    engine = shlex.quote(str(adopted.path))
-    say(f"next: hrnet-deploy eval --engine {engine} --annotations FILE --images FOLDER")
+    data = ("--annotations", "FILE", "--images", "FOLDER")
+    say(f"next: {command_line('eval', '--engine', adopted.path, *data)}")

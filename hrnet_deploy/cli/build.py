@@ -17,7 +17,7 @@ from hrnet_deploy.cli.options import (
     print_table,
     say,
 )
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, command_line
 
 if TYPE_CHECKING:
     from hrnet_deploy.export.plan import PlanReport, PlanRequest
@@ -105,7 +105,8 @@ def command(
         print_json({"plan": str(report.path), "manifest": report.manifest.to_dict()})
         return
     _print_report(report)
-    say(f"next: hrnet-deploy eval --engine {report.path} --annotations FILE --images DIR")
+    data = ("--annotations", "FILE", "--images", "FOLDER")
+    say(f"next: {command_line('eval', '--engine', report.path, *data)}")
 
 
 def _build_detector(
@@ -126,7 +127,8 @@ def _build_detector(
     click.echo(f"{request.output}: {manifest.built_for()}, {manifest.precision}")
     if not any(figures["boxes"] for figures in manifest.parity.values()):
         say("note: the built-in pictures gave no box, so that only scores were compared")
-    say(f"next: hrnet-deploy predict SOURCE --engine ENGINE --detector {request.output}")
+    following = ("predict", "SOURCE", "--engine", "ENGINE", "--detector", request.output)
+    say(f"next: {command_line(*following)}")
 
 
 def _print_report(report: PlanReport) -> None:

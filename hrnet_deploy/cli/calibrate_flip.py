@@ -106,7 +106,7 @@ def command(
     for note in found.notes:
         say(f"note: {note}")
     say(f"written: {target}")
-    say(f"next: hrnet-deploy predict SOURCE --engine {engine} --flip adaptive")
+    say(f"next: {command_line('predict', 'SOURCE', '--engine', engine, '--flip', 'adaptive')}")
 
 
 def _print(found: FlipCalibration, name: str) -> None:

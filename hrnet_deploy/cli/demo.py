@@ -10,6 +10,7 @@ import click
 
 from hrnet_deploy.cli.options import FILE, json_option, print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
+from hrnet_deploy.errors import command_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,10 +61,8 @@ def command(output: Path, images: int, force: bool, as_json: bool) -> None:
     say("  hrnet-deploy export w32.pth")
     say("  hrnet-deploy eval --engine w32.onnx --annotations FILE.json --images FOLDER")
     say("or again with what the demo made:")
-    say(
-        f"  hrnet-deploy eval --engine {engine} --annotations {result.annotations} "
-        f"--images {result.images}"
-    )
+    data = ("--annotations", result.annotations, "--images", result.images)
+    say(f"  {command_line('eval', '--engine', engine, *data)}")
 
 
 def _figures_table(result: DemoResult) -> Table:

@@ -158,9 +158,7 @@ def command(
             max_pixels=max_pixels,
         ),
     )
-    of_coco = {"--min-ap": min_ap is not None, "--report": report, "--subset": subsets}
-    useless = [name for name, given in of_coco.items() if given]
-    if evaluated_otherwise(job, engine_paths, output, chosen_further, useless, as_json=as_json):
+    if evaluated_otherwise(job, engine_paths, output, chosen_further, as_json=as_json):
         return
     if report is not None or subsets or len(engine_paths) > 1:
         from hrnet_deploy.cli.study import StudyOptions, evaluate_study

@@ -31,7 +31,7 @@ def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
 
     check_inputs(job)
     settings = dataclasses.replace(job.settings, allow_missing=True, keep_going=True)
-    with job.engine_options.open(job.engine) as engine:
+    with job.engine_options.open(job.engine, say) as engine:
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=settings)
         recipe = _recipe(engine.spec.recipe)
         expected, source, kind = _expected(plan, recipe, chosen.expected_ap)

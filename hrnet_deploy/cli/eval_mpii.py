@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from hrnet_deploy.cli.options import print_json, print_table, say
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.errors import printable
@@ -27,8 +25,6 @@ def show_mpii(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     matrix = job.output.with_name(f"{job.output.stem}.pred.mat")
     for output in (job.output, matrix):
         check_output_file(output, force=True, inputs=inputs)
-    if job.boxes is not None or job.settings.limit is not None:
-        raise click.UsageError("MPII has centre and scale of its own: leave --boxes, --limit out")
     persons = read_mpii(job.annotations, chosen.ground_truth)
     with job.engine_options.open(job.engine, say) as engine:
         with progress_bar() as progress:

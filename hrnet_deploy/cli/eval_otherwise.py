@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from hrnet_deploy.cli.eval_explain import show_explanation
 from hrnet_deploy.cli.eval_ladder import show_ladder
@@ -18,48 +18,74 @@ if TYPE_CHECKING:
     from hrnet_deploy.evaluation.session import EvalJob
 
 
+COCO, EXPLAIN, LADDER, MPII = "COCO evaluations", "--explain", "--ladder", "MPII"
+
+_HEEDED_BY = {
+    **dict.fromkeys(("subsets", "report", "bootstrap", "min_ap"), (COCO,)),
+    **dict.fromkeys(
+        ("boxes", "oks_nms", "nms_threshold", "score_threshold"), (COCO, EXPLAIN, LADDER)
+    ),
+    **dict.fromkeys(("limit", "allow_missing", "keep_going"), (COCO, EXPLAIN, LADDER)),
+    **dict.fromkeys(("backend", "precision", "flip", "flip_threshold"), (COCO, EXPLAIN, MPII)),
+    "fresh": (COCO, LADDER, MPII),
+    "explain": (EXPLAIN,),
+    **dict.fromkeys(("expected_ap", "measured_ap", "sample", "seconds"), (EXPLAIN,)),
+    "seed": (EXPLAIN, LADDER),
+    "ground_truth": (MPII,),
+}
+"""What heeds an option of ``eval``, by the option's parameter; the others mean the same to all."""
+
+
 def evaluated_otherwise(
     job: EvalJob,
     engines: tuple[Path, ...],
     output: Path | None,
     chosen: Further,
-    of_coco: Sequence[str],
     *,
     as_json: bool,
 ) -> bool:
     """Do what ``chosen`` asks for; False where it asks for a plain COCO evaluation.
 
-    ``of_coco`` are the options given that only such an evaluation heeds.
+    Raises UsageError for an option of the current command that would not be heeded.
     """
     way = _way(job, chosen)
-    if way is None:
+    _refuse_what_is_not_heeded(way)
+    if way == COCO:
         return False
-    if of_coco:
-        raise click.UsageError(f"{of_coco[0]} is for COCO evaluations, not for {way}")
-    if job.engine_options.flip == "adaptive" and (chosen.ladder is not None or chosen.explain):
-        raise click.UsageError("--explain and --ladder look at engines without --flip adaptive")
+    if job.engine_options.flip == "adaptive" and way == EXPLAIN:
+        raise click.UsageError("--explain looks at engines without --flip adaptive")
     if chosen.ladder is not None:
         job = dataclasses.replace(job, output=output or Path(f"{chosen.ladder.stem}.ladder.json"))
         show_ladder(job, chosen.ladder, engines, chosen, as_json=as_json)
-    elif chosen.explain:
-        if len(engines) > 1:
-            raise click.UsageError("--explain looks at one engine at a time")
+        return True
+    if len(engines) > 1:
+        raise click.UsageError(f"{way} looks at one engine at a time")
+    if way == EXPLAIN:
         show_explanation(job, chosen, as_json=as_json)
     else:
-        if len(engines) > 1:
-            raise click.UsageError("MPII is evaluated with one engine at a time")
         output = output or Path(f"{job.engine.stem}.mpii.json")
         show_mpii(dataclasses.replace(job, output=output), chosen, as_json=as_json)
     return True
 
 
-def _way(job: EvalJob, chosen: Further) -> str | None:
-    """What is asked for instead of a plain COCO evaluation; None where nothing is."""
+def _way(job: EvalJob, chosen: Further) -> str:
+    """What is asked for."""
     if chosen.ladder is not None:
-        return "--ladder"
+        return LADDER
     if chosen.explain:
-        return "--explain"
-    return "MPII" if _is_mpii(job, chosen) else None
+        return EXPLAIN
+    return MPII if _is_mpii(job, chosen) else COCO
+
+
+def _refuse_what_is_not_heeded(way: str) -> None:
+    """A gate that nobody looks at must not pass, nor a choice be made in vain."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        heeded_by = _HEEDED_BY.get(parameter.name or "", (way,))
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and way not in heeded_by:
+            owners = " and ".join(heeded_by)
+            raise click.UsageError(f"{max(parameter.opts, key=len)} is for {owners}, not for {way}")
 
 
 def _is_mpii(job: EvalJob, chosen: Further) -> bool:

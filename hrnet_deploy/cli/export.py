@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ from hrnet_deploy.cli.options import (
     say,
     static_batch_option,
 )
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, command_line
 
 
 @click.command("export")
@@ -130,7 +129,5 @@ def command(
     from hrnet_deploy.cli.parity import parity_table
 
     print_table(parity_table({item.path.name: item.parity for item in exported}))
-    say(
-        f"next: hrnet-deploy eval --engine {shlex.quote(str(exported[0].path))} "
-        "--annotations person_keypoints_val2017.json --images val2017/"
-    )
+    data = ("--annotations", "person_keypoints_val2017.json", "--images", "val2017/")
+    say(f"next: {command_line('eval', '--engine', exported[0].path, *data)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hrnet_deploy.cli.options import FILE, json_option, print_json, print_table, recipe_option, say
-from hrnet_deploy.errors import printable
+from hrnet_deploy.errors import command_line, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -149,9 +148,8 @@ def _plan_rows(facts: dict[str, Any]) -> Iterator[Row]:
 
 def _next(facts: dict[str, Any], file: Path) -> str:
     """The command that usually follows."""
-    name = shlex.quote(str(file))
     if facts["kind"] == "checkpoint":
-        return f"hrnet-deploy export {name}"
+        return command_line("export", file)
     if facts["kind"] == "onnx" and not facts["written_by_us"]:
-        return f"hrnet-deploy adopt {name} --recipe {facts['recipe'] or 'mine.toml'}"
+        return command_line("adopt", file, "--recipe", facts["recipe"] or "mine.toml")
     return ""

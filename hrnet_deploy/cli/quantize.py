@@ -24,6 +24,7 @@ from hrnet_deploy.cli.options import (
     static_batch_option,
     threads_option,
 )
+from hrnet_deploy.errors import command_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -160,14 +161,14 @@ def command(
         return
     print_table(_figures_table(result))
     print_table(_blocks_table(result))
-    say(f"next: hrnet-deploy {_next_step(result)}")
+    say(f"next: {_next_step(result)}")
 
 
 def _next_step(result: Quantized) -> str:
-    """What the file was made for: a processor, or TensorRT."""
+    """The command that the file was made for: on a processor, or with TensorRT."""
     if result.spec.float_precision == "fp32" and result.spec.precision == "int8":
-        return f"benchmark {result.path} --backend openvino"
-    return f"build {result.path}"
+        return command_line("benchmark", result.path, "--backend", "openvino")
+    return command_line("build", result.path)
 
 
 def _figures_table(result: Quantized) -> Table:

@@ -9,7 +9,7 @@ import click
 
 from hrnet_deploy.cli.options import FILE, force_option, json_option, print_json, print_table, say
 from hrnet_deploy.cli.signals import again
-from hrnet_deploy.errors import InterruptedRun, printable
+from hrnet_deploy.errors import InterruptedRun, command_line, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.zoo.entries import ZooEntry
@@ -117,5 +117,6 @@ def _print(item: ZooEntry, kept: Kept, *, by_name: bool, as_json: bool) -> None:
         return
     click.echo(printable(f"{kept.sha256}  {kept.path}"))
     if by_name and item.kind == "checkpoint":
-        say(f"by its name: hrnet-deploy predict PICTURES --whole-image --engine {item.name}")
+        named = command_line("predict", "PICTURES", "--whole-image", "--engine", item.name)
+        say(f"by its name: {named}")
     say(f"next: {following}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.engines.signature import TensorType, check_signature, read_engine_file
-from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError, require
+from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError, Subject, require
 from hrnet_deploy.files import sha256_bytes
 from hrnet_deploy.spec import (
     HEATMAPS_NAME,
@@ -27,7 +27,7 @@ MAX_PIXELS_PER_RUN = 16 * 256 * 192
 """A dynamic graph on the CPU is run on so much at once: more is not faster, only larger."""
 
 _AGAIN = "Export the model again"
-_FATAL_ONLY = 4
+FATAL_ONLY = 4
 """Log severity: what ONNX Runtime would log as an error also comes as an exception."""
 
 WRONG_OPTIMIZERS = ["ReluQuantRewrite", "WeightBiasQuantization"]
@@ -70,8 +70,8 @@ class OnnxRuntimeEngine(Engine):
             crops_nhwc = np.concatenate([crops_nhwc, black])
         try:
             arrays = self._session.run(names, {INPUT_NAME: np.ascontiguousarray(crops_nhwc)})
-        except _failures() as error:
-            raise _run_fault(self.info.path, error) from error
+        except failures() as error:
+            raise run_fault(self.info.path, error) from error
         return [array[:count] for array in arrays]
 
     def _release(self) -> None:
@@ -99,7 +99,7 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
     try:
         inputs, outputs = _values(session.get_inputs()), _values(session.get_outputs())
     except UnicodeDecodeError as error:  # names are decoded when they are asked for
-        raise _load_fault(path, error) from error
+        raise load_fault(path, error) from error
     check_signature(inputs, outputs, spec, path)
     info = EngineInfo(
         backend="onnxruntime",
@@ -144,7 +144,7 @@ def _session(
     options.intra_op_num_threads = threads or physical_cores()
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _FATAL_ONLY
+    options.log_severity_level = FATAL_ONLY
     # Between two runs the pool would spin on cores that the next crops are being cut on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     providers: list[Any] = [provider]
@@ -159,14 +159,18 @@ def _session(
             enable_fallback=0,
             disabled_optimizers=WRONG_OPTIMIZERS if spec.has_typed_pairs else None,
         )
-    except _failures() as error:
-        raise _load_fault(path, error) from error
+    except failures() as error:
+        raise load_fault(path, error) from error
     if getattr(session, "_model_bytes", None) is not None:
         session._model_bytes = None  # kept only to make the session anew on another provider
     return session
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+class RunFault(EnvironmentFault):
+    """A model that was loaded failed on its input, for another reason than a lack of memory."""
+
+
+def failures() -> tuple[type[BaseException], ...]:
     """Everything that ONNX Runtime throws; most of its classes derive from Exception itself."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -185,7 +189,7 @@ def _first_line(error: BaseException) -> str:
     return (text.splitlines() or [type(error).__name__])[0][:300]
 
 
-def _memory_fault(path: Path | str, error: BaseException) -> EnvironmentFault | None:
+def _memory_fault(path: Subject, error: BaseException) -> EnvironmentFault | None:
     text = str(error)
     if isinstance(error, MemoryError) or "allocate memory" in text or "bad_alloc" in text:
         fix = "Free some memory or use a smaller batch"
@@ -193,7 +197,8 @@ def _memory_fault(path: Path | str, error: BaseException) -> EnvironmentFault | 
     return None
 
 
-def _load_fault(path: Path, error: BaseException) -> DeployError:
+def load_fault(path: Subject, error: BaseException) -> DeployError:
+    """What to say of a model, named ``path``, that ONNX Runtime did not load."""
     if fault := _memory_fault(path, error):
         return fault
     text = str(error)
@@ -205,10 +210,11 @@ def _load_fault(path: Path, error: BaseException) -> DeployError:
     return InputError(path, f"ONNX Runtime cannot load it ({_first_line(error)})", _AGAIN)
 
 
-def _run_fault(path: str, error: BaseException) -> DeployError:
+def run_fault(path: Subject, error: BaseException) -> EnvironmentFault:
+    """What to say of a model, named ``path``, that did not run."""
     if fault := _memory_fault(path, error):
         return fault
-    return EnvironmentFault(path, f"ONNX Runtime failed ({_first_line(error)})", "Run it again")
+    return RunFault(path, f"ONNX Runtime failed ({_first_line(error)})", "Run it again")
 
 
 def _values(values: list[Any]) -> dict[str, TensorType]:

@@ -119,7 +119,7 @@ def calibrate_flip(
     is left out, whatever ``settings`` say of it.
     """
     check_flippable(engine)
-    settings = dataclasses.replace(settings or EvalSettings(), keep_going=False)
+    settings = dataclasses.replace(settings or EvalSettings(), allow_missing=None, keep_going=None)
     plan = prepare(engine, annotations, images, boxes=boxes, settings=settings)
     say("two passes for everybody")
     both = _BothPasses(engine)

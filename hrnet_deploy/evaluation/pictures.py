@@ -17,7 +17,7 @@ def find_pictures(
     annotations: Annotations,
     wanted: Sequence[CocoImage],
     *,
-    allow_missing: bool = False,
+    allow_missing: bool | None = None,
 ) -> dict[int, Path]:
     """The file of each wanted picture, by image id; missing ones are left out where allowed.
 
@@ -55,7 +55,7 @@ def _last_name(file_name: str) -> str:
 
 
 def _check_found(
-    root: Path, wanted: Sequence[CocoImage], found: dict[int, Path], *, allow_missing: bool
+    root: Path, wanted: Sequence[CocoImage], found: dict[int, Path], *, allow_missing: bool | None
 ) -> None:
     missing = [image.file_name for image in wanted if image.id not in found]
     if not missing:
@@ -65,4 +65,7 @@ def _check_found(
         raise InputError(root, problem, "Give the folder that belongs to the annotations")
     if not allow_missing:
         problem = f"{len(missing)} of {len(wanted)} images are missing: {first_few(missing)}"
-        raise InputError(root, problem, "Add them, or pass --allow-missing for a partial result")
+        otherwise = (
+            "" if allow_missing is None else ", or pass --allow-missing for a partial result"
+        )
+        raise InputError(root, problem, f"Add them{otherwise}")

@@ -135,13 +135,13 @@ def _image_id(result: ImagePoses) -> int:
     return key
 
 
-def _skip(error: DeployError, image: CocoImage, *, keep_going: bool) -> SkippedImage:
+def _skip(error: DeployError, image: CocoImage, *, keep_going: bool | None) -> SkippedImage:
     """Note a picture that is left out, or raise what is wrong with it."""
     if isinstance(error, EnvironmentFault):
         raise error
     if keep_going:
         return SkippedImage(image.id, image.file_name, error.problem)
-    fix = f"{error.fix}, or pass --keep-going to leave it out"
+    fix = error.fix if keep_going is None else f"{error.fix}, or pass --keep-going to leave it out"
     if isinstance(error, NonFiniteOutput):
         problem = f"{error.problem} (image id {image.id}, {image.file_name})"
         raise GateError(error.subject, problem, fix) from error

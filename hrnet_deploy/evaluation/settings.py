@@ -32,7 +32,8 @@ class EvalSettings:
 
     ``limit`` takes the first pictures of the annotation file only. ``allow_missing`` leaves out
     pictures that are not there, ``keep_going`` those that cannot be read or give no finite pose;
-    the result is marked as partial then. ``max_pixels`` is the size from which a picture is
+    the result is marked as partial then. None for these two leaves nothing out either, and no error
+    advises what the caller does not offer. ``max_pixels`` is the size from which a picture is
     refused. These three and ``batch_size`` may change when an interrupted run goes on; whatever
     else differs is another run.
     """
@@ -43,8 +44,8 @@ class EvalSettings:
     nms_threshold: float = NMS_THRESHOLD
     limit: int | None = None
     batch_size: int = BATCH_SIZE
-    allow_missing: bool = False
-    keep_going: bool = False
+    allow_missing: bool | None = False
+    keep_going: bool | None = False
     max_pixels: float = MAX_PIXELS
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import EngineInfo
 from hrnet_deploy.engines.signature import read_engine_file
 from hrnet_deploy.errors import InputError, require
-from hrnet_deploy.export.foreign import open_session
+from hrnet_deploy.export.cpu_session import CpuSession
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import sha256_bytes
 from hrnet_deploy.spec import HEATMAPS_NAME, ModelSpec
@@ -36,7 +36,7 @@ class BareEngine(ReferenceEngine):
     ``spec`` may be replaced by another one of the same joints: the network stays loaded.
     """
 
-    def __init__(self, session: object, spec: ModelSpec, info: EngineInfo, *, reverse: bool):
+    def __init__(self, session: CpuSession, spec: ModelSpec, info: EngineInfo, *, reverse: bool):
         super().__init__(spec, info, max(1, MAX_PIXELS_PER_RUN // int(np.prod(spec.input_size_hw))))
         self._session = session
         self._reverse = reverse
@@ -58,7 +58,7 @@ class BareEngine(ReferenceEngine):
     def _forward(self, images_nchw: NDArray[np.float32]) -> Heatmaps:
         if self._reverse:  # its first convolution was turned to the order of the crops
             images_nchw = np.ascontiguousarray(images_nchw[:, ::-1])
-        heatmaps: Heatmaps = self._session.run(None, {IMAGES: images_nchw})[0]  # type: ignore[attr-defined]
+        heatmaps: Heatmaps = self._session.run({IMAGES: images_nchw})[0]
         return heatmaps.astype(np.float32, copy=False)
 
 
@@ -76,7 +76,6 @@ def bare_engine(path: Path) -> BareEngine:
             path, "holds no network that can be taken out", "Export the checkpoint again"
         )
     cut = _cut(model, flip_test=spec.flip_test)
-    bare = cut.SerializeToString()
     runtime = require("onnxruntime", extra="cpu", purpose="eval --explain")
     info = EngineInfo(
         "onnxruntime",
@@ -88,7 +87,8 @@ def bare_engine(path: Path) -> BareEngine:
     )
     reverse = spec.network_color_order != spec.color_order and REVERSED not in names
     spec = dataclasses.replace(spec, has_heatmaps=True, static_batch=None)
-    return BareEngine(open_session(bare), spec, info, reverse=reverse)
+    session = CpuSession(cut.SerializeToString(), path, purpose="eval --explain")
+    return BareEngine(session, spec, info, reverse=reverse)
 
 
 def _cut(model: onnx.ModelProto, *, flip_test: bool) -> onnx.ModelProto:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.errors import require
+from hrnet_deploy.errors import Subject, require
+from hrnet_deploy.export.cpu_session import CpuSession
 from hrnet_deploy.export.quantization import LARGEST, EightBit
 from hrnet_deploy.spec import INPUT_NAME
 
@@ -90,19 +91,23 @@ def calibrate(
     model: onnx.ModelProto,
     crops_nhwc: NDArray[np.uint8],
     *,
+    source: Subject = "calibration",
     kind: EightBit = "int8",
+    threads: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, float]:
     """The limit of everything that a convolution of the float32 ``model`` reads, by value name.
 
     ``crops_nhwc`` (N, h, w, 3) uint8 BGR are run ``BATCH`` at a time; N must be above 0.
+    ``source`` is named in errors: EnvironmentFault where ONNX Runtime fails or lacks memory.
     """
-    ort = require("onnxruntime", extra="cpu", purpose="quantisation")
     names = sorted(set(convolution_inputs(model).values()))
-    session = ort.InferenceSession(_with_outputs(model, names), providers=["CPUExecutionProvider"])
+    session = CpuSession(
+        _with_outputs(model, names), source, purpose="quantisation", threads=threads
+    )
     histograms = {name: Histogram() for name in names}
     for start in range(0, len(crops_nhwc), BATCH):
-        values = session.run(names, {INPUT_NAME: crops_nhwc[start : start + BATCH]})
+        values = session.run({INPUT_NAME: crops_nhwc[start : start + BATCH]}, names)
         for name, value in zip(names, values, strict=True):
             histograms[name].add(value)
         progress(min(start + BATCH, len(crops_nhwc)), len(crops_nhwc))

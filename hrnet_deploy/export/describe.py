@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hrnet_deploy.engines.build import check_fp8
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
 from hrnet_deploy.engines.trt_ahead import build_ahead, load_ahead
@@ -207,6 +208,7 @@ def describe_build(path: Subject, target: str) -> Facts:
     content = check_input_file(path, what=".onnx file").read_bytes()
     spec = spec_of(read_onnx_file(content, path), path)
     tensorrt = load_ahead(target, subject="--tensorrt")
+    check_fp8(spec, tensorrt.gpu, subject=path)
     settings = fitted(BuildSettings(), spec)
     report = build_ahead(tensorrt, content, spec, settings, subject=str(path))
     return {

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineInfo
-from hrnet_deploy.engines.onnxruntime import WRONG_OPTIMIZERS
+from hrnet_deploy.engines.onnxruntime import RunFault
 from hrnet_deploy.errors import DeployError, InputError, command_line, require
+from hrnet_deploy.export.cpu_session import CpuSession
 from hrnet_deploy.export.graph import IR_VERSIONS, OPSET, GraphWriter
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import check_input_file, sha256_file
@@ -19,7 +20,6 @@ from hrnet_deploy.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 FLOAT32 = 1
 """``TensorProto.FLOAT``."""
@@ -85,7 +85,7 @@ def read_foreign(
     image = _input(model, path, input_name)
     heatmap = _output(model, path, output_name)
     input_shape, output_shape = _shape(image), _shape(heatmap)
-    batch = _make_dynamic(model, image, heatmap)
+    batch = _make_dynamic(model, image, heatmap, path)
     if len(output_shape) != 4 or not all(output_shape[1:]):
         raise InputError(
             path,
@@ -241,7 +241,7 @@ def _plain(name: str) -> str:
 
 
 def _make_dynamic(
-    model: onnx.ModelProto, image: onnx.ValueInfoProto, heatmap: onnx.ValueInfoProto
+    model: onnx.ModelProto, image: onnx.ValueInfoProto, heatmap: onnx.ValueInfoProto, path: Path
 ) -> int | None:
     """Free the batch dimension; give back the fixed one where the network does not allow it."""
     fixed = _shape(image)[0]
@@ -249,38 +249,24 @@ def _make_dynamic(
     for value in (image, heatmap):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del model.graph.value_info[:]
-    if _batch_is_free(model, image):
+    if _batch_is_free(model, image, path):
         return None
     model.ParseFromString(before)
     return fixed or 1
 
 
-def _batch_is_free(model: onnx.ModelProto, image: onnx.ValueInfoProto) -> bool:
+def _batch_is_free(model: onnx.ModelProto, image: onnx.ValueInfoProto, path: Path) -> bool:
     """Whether a batch of two gives what two single images give."""
     images = np.random.default_rng(0).standard_normal((2, *_shape(image)[1:])).astype(np.float32)
     try:
-        session = open_session(model.SerializeToString())
-        both = session.run(None, {image.name: images})[0]
-        single = [session.run(None, {image.name: images[i : i + 1]})[0] for i in range(2)]
-    except (DeployError, MemoryError):  # an interruption or a missing package is no answer
-        raise
-    except Exception:  # noqa: BLE001  ONNX Runtime's exceptions share no base; all mean "not free"
+        session = CpuSession(model.SerializeToString(), path, purpose="adopt")
+        both, *single = (
+            session.run({image.name: part})[0] for part in (images, images[:1], images[1:])
+        )
+    except (InputError, RunFault):  # anything else, such as a missing package, is no answer
         return False
     expected = np.concatenate(single)
     return both.shape == expected.shape and bool(np.abs(both - expected).max() <= AGREEMENT)
-
-
-def open_session(content: bytes) -> onnxruntime.InferenceSession:
-    """A quiet CPU session of a serialised model."""
-    ort = require("onnxruntime", extra="cpu", purpose="adopt")
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return ort.InferenceSession(
-        content,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=WRONG_OPTIMIZERS,
-    )
 
 
 class ForeignEngine(ReferenceEngine):
@@ -298,9 +284,10 @@ class ForeignEngine(ReferenceEngine):
             versions={"onnxruntime": onnxruntime.__version__},
         )
         super().__init__(spec, info, max_batch=1)
-        self._session = open_session(network.path.read_bytes())
+        content = network.path.read_bytes()
+        self._session = CpuSession(content, network.path, purpose="adopt")
         self._input, self._output = _plain(network.input_name), _plain(network.output_name)
 
     def _forward(self, images_nchw: NDArray[np.float32]) -> Heatmaps:
-        heatmaps: Heatmaps = self._session.run([self._output], {self._input: images_nchw})[0]
+        heatmaps: Heatmaps = self._session.run({self._input: images_nchw}, [self._output])[0]
         return heatmaps

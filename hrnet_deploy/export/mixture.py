@@ -68,6 +68,11 @@ class QuantizeSettings:
     export: ExportSettings = field(default_factory=ExportSettings)
 
     @property
+    def measured_by(self) -> str | None:
+        """The backend that measures AP before and after: fp8 is for ONNX Runtime alone."""
+        return "onnxruntime" if self.precision == "fp8" else self.backend
+
+    @property
     def unquantized(self) -> Precision:
         """The precision of what stays float."""
         return self.float_precision or USUAL_FLOAT[self.precision]
@@ -82,7 +87,7 @@ class Network:
         self.quantized_spec = _quantized_spec(self.spec, settings)
         self._weights = self.checkpoint.arrays
         self._limits: dict[str, float] = {}
-        self._kind = settings.precision
+        self._settings = settings
         # Decoding may have a convolution as well (DARK), which is none of the network's.
         convolutions = [
             name
@@ -102,7 +107,14 @@ class Network:
     def calibrate(self, crops_nhwc: NDArray[np.uint8], progress: Progress) -> None:
         """Measure the range of everything that a convolution reads."""
         model = self.without_flip(frozenset())
-        self._limits = calibrate(model, crops_nhwc, kind=self._kind, progress=progress)
+        self._limits = calibrate(
+            model,
+            crops_nhwc,
+            source=self.checkpoint.path,
+            kind=self._settings.precision,
+            threads=self._settings.threads,
+            progress=progress,
+        )
 
     def quantised_without(self, blocks: list[str]) -> frozenset[str]:
         """All convolutions that may be quantised but those of ``blocks``."""
@@ -134,14 +146,16 @@ class Network:
         return self._build(plain, quantised)
 
     def _build(self, spec: ModelSpec, quantised: frozenset[str]) -> onnx.ModelProto:
+        quantization = None
+        if quantised:
+            kind = self._settings.precision
+            quantization = Quantization(self._limits, quantised, kind, float_dtype(spec))
         return build_hrnet(
             spec,
             self.checkpoint.architecture,
             self._weights,
             source=self.checkpoint.path,
-            quantization=Quantization(self._limits, quantised, self._kind, float_dtype(spec))
-            if quantised
-            else None,
+            quantization=quantization,
         )
 
 
@@ -195,7 +209,7 @@ class Search:
             staged.path.write_bytes(content)
             with (
                 load_engine(
-                    staged.path, backend=settings.backend, threads=settings.threads
+                    staged.path, backend=settings.measured_by, threads=settings.threads
                 ) as engine,
                 self._bar("persons") as progress,
             ):
@@ -205,7 +219,9 @@ class Search:
                     settings.annotations,
                     settings.images,
                     boxes=settings.boxes,
-                    settings=EvalSettings(limit=settings.limit),
+                    settings=EvalSettings(
+                        limit=settings.limit, allow_missing=None, keep_going=None
+                    ),
                     progress=progress,
                 )
         self.persons = result.counts["persons"]

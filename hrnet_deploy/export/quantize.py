@@ -26,6 +26,7 @@ from hrnet_deploy.files import check_input_file, check_output_file
 from hrnet_deploy.spec import ModelSpec
 
 PARITY_CROPS = 32
+KEEP_MORE = "let more stay float by a lower --max-ap-drop, or calibrate on more persons"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def quantize_checkpoint(
         reference_engine(network.checkpoint, network.spec) as reference,
         Proven(content, target) as proven,
     ):
-        proven.prove(Judge(reference, crops[:PARITY_CROPS], keep_rejected=False))
+        judge = Judge(reference, crops[:PARITY_CROPS], keep_rejected=False)
+        proven.prove(judge, advice=KEEP_MORE)
         result = Quantized(
             path=target,
             spec=network.quantized_spec,

@@ -28,6 +28,11 @@ from hrnet_deploy.spec import ModelSpec
 Say = Callable[[str], None]
 """Takes one line of talk for the user (stderr on the command line)."""
 
+REPORT_IT = "please report it"
+"""All that can be done where float32 gives other poses than the reference."""
+
+WITHOUT_HALF = "try --precision fp32, or report it"
+
 HEATMAP_STRIDE = 4
 """Input pixels per heatmap pixel of every top-down HRNet."""
 
@@ -69,7 +74,8 @@ def export_checkpoint(
             model = build_hrnet(typed, checkpoint.architecture, weights, source=path)
             content = model.SerializeToString(deterministic=True)
             proven = staged_files.enter_context(Proven(content, target))
-            proven.prove(judge)
+            half = precision == "fp16"
+            proven.prove(judge, advice=WITHOUT_HALF if half else REPORT_IT)
             exported.append((proven, typed))
         return [Exported(proven.publish(), typed, proven.report) for proven, typed in exported]
 
@@ -141,14 +147,17 @@ class Proven(StagedFile):
         self._content = content
         self._card: dict[str, Any] = {}
 
-    def prove(self, judge: Judge) -> None:
-        """Write, load and compare with the reference; GateError where a gate does not hold."""
+    def prove(self, judge: Judge, *, advice: str = REPORT_IT) -> None:
+        """Write, load and compare with the reference; GateError where a gate does not hold.
+
+        ``advice`` is what can be done then.
+        """
         self.path.write_bytes(self._content)
         with load_engine(self.path) as engine:
             self.report = judge.report(engine)
             self._card = parity_card(self.report, judge.reference, engine, self.target)
         if not self.report.passed:
-            self._reject(keep=judge.keep_rejected)
+            self._reject(advice, keep=judge.keep_rejected)
 
     def add_to_card(self, facts: dict[str, Any]) -> None:
         """More measured facts for the card, after ``prove``."""
@@ -160,7 +169,7 @@ class Proven(StagedFile):
         write_json(card_path(self.target), self._card)
         return self.target
 
-    def _reject(self, *, keep: bool) -> None:
+    def _reject(self, advice: str, *, keep: bool) -> None:
         kept = ""
         if keep:
             rejected = self.target.with_suffix(".rejected.onnx")
@@ -169,7 +178,7 @@ class Proven(StagedFile):
         raise GateError(
             self.target,
             f"parity failed, {'; '.join(self.report.failures)}; worst {self.report.worst}{kept}",
-            "Nothing was written in its place; try --precision fp32, or report it",
+            f"Nothing was written in its place; {advice}",
         )
 
 

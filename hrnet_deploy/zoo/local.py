@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.errors import EnvironmentFault, InputError, command_line
 from hrnet_deploy.files import check_output_file, sha256_file
 from hrnet_deploy.zoo.download import Downloaded, download
 from hrnet_deploy.zoo.entries import ZooEntry, downloadable
@@ -76,7 +76,7 @@ def local_file(
     if place.is_file():
         return place
     if not wanted:
-        fix = f"Run: hrnet-deploy zoo get {item.name}"
+        fix = f"Run: {command_line('zoo', 'get', item.name)}"
         if item.url is None:
             fix = f"Open {item.page} in a browser and save the file as {place}"
         raise InputError(item.name, "is not downloaded yet", fix)

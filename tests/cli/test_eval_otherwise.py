@@ -180,8 +180,17 @@ def test_mpii(run: Run, small: Any, tmp_path: Path) -> None:
     assert facts["PCKh@0.5"] == facts["PCKh@0.1_official_bin_0.11"] == 100
     if "scipy" not in err:
         assert Path("mpii.mpii.pred.mat").exists()
-    code, _, err = run(*words, "--limit", 1)
-    assert (code, "leave --boxes, --limit out" in err) == (2, True)
+    for option in (
+        *(("--boxes", "b.json"), ("--limit", 1), ("--oks-nms", "soft"), ("--keep-going",)),
+        *(("--nms-threshold", 0.5), ("--allow-missing",), ("--bootstrap", 200)),
+    ):
+        code, _, err = run(*words, *option)
+        assert (code, f"{option[0]} is for COCO evaluations" in err) == (2, True)
+        assert "not for MPII" in err
+    code, _, err = run(*words, "--sample", 200)
+    assert (code, "--sample is for --explain, not for MPII" in err) == (2, True)
+    code, _, err = run(*words, "--fresh")
+    assert code == 0, err
     code, _, err = run(*words, "--max-pixels", 1000)
     assert (code, "a.png: 120x90 px: 0.011 Mpx exceeds" in err) == (2, True)
     code, _, err = run("--engine", "mpii.onnx", *words[2:], "--flip", "off")
@@ -200,3 +209,27 @@ def test_what_only_coco_evaluations_heed_is_refused(
     named = {"--dataset=mpii": "MPII"}.get(way, way.partition("=")[0])
     assert code == 2
     assert f"{gate[0]} is for COCO evaluations, not for {named}" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sample", "200"], "--sample is for --explain, not for COCO evaluations"),
+        (["--ground-truth", "g.mat"], "--ground-truth is for MPII, not for COCO evaluations"),
+        (["--explain", "--bootstrap", "200"], "--bootstrap is for COCO evaluations, not for"),
+        (["--explain", "--flip", "adaptive"], "--explain looks at engines without --flip"),
+        (["--ladder", "w.pth", "--backend", "openvino"], "--backend is for COCO evaluations and"),
+        (["--ladder", "w.pth", "--explain"], "--explain is for --explain, not for --ladder"),
+    ],
+)
+def test_no_option_is_passed_over(run: Run, people: Path, words: list[str], said: str) -> None:
+    code, _, err = run("--engine", "absent.onnx", *data(people), *words)
+    assert code == 2
+    assert said in err
+
+
+def test_explain_says_what_runs_the_engine(run: Run, people: Path, unshifted: Path) -> None:
+    words = ["--explain", "--sample", 8, "--seconds", 1, "--backend", "auto", "--json"]
+    code, _, err = run("--engine", unshifted, *data(people), *words)
+    assert code == 0, err
+    assert "unshifted.onnx: ONNX Runtime in" in err or "unshifted.onnx: OpenVINO in" in err

@@ -140,6 +140,7 @@ def test_failed_parity_writes_nothing(
     code, _, err = cli("export", checkpoint, *SIZE)
     assert code == 1
     assert "parity failed, heatmap error max diff" in last_line(err)
+    assert "try --precision fp32, or report it" in last_line(err)
     assert names_in(checkpoint.parent) == {"small.pth"}
     code, _, err = cli("export", checkpoint, *SIZE, "--keep-rejected")
     assert code == 1
@@ -298,6 +299,18 @@ def test_adopt_makes_a_foreign_network_ours(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli("verify", network, tmp_path / "foreign.adopted.onnx", "--json")
     assert code == 0, err
     assert json.loads(out)["heatmap_max"] <= 1e-4
+
+
+def test_a_network_that_is_not_adopted_rightly_is_no_fault_of_its_precision(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = foreign_network(tmp_path / "foreign.onnx")
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(RECIPE)
+    monkeypatch.setitem(parity.HEATMAP_TOLERANCE, "fp32", 1e-12)
+    code, _, err = cli("adopt", network, "--recipe", recipe)
+    assert code == 1
+    assert last_line(err).endswith("Nothing was written in its place; please report it.")
 
 
 @pytest.mark.parametrize(

@@ -106,13 +106,13 @@ def test_an_interruption_that_a_library_turned_into_its_own_error_is_still_one(
 def test_adopt_does_not_take_a_fault_for_a_fixed_batch(
     fault: BaseException, monkeypatch: pytest.MonkeyPatch, tiny: ModuleType
 ) -> None:
-    def failing(content: bytes) -> None:
+    def failing(*arguments: object, **options: object) -> None:
         raise fault
 
     model = tiny.tiny_model(tiny.tiny_spec())
-    monkeypatch.setattr(foreign, "open_session", failing)
+    monkeypatch.setattr(foreign, "CpuSession", failing)
     with pytest.raises(type(fault)):
-        foreign._batch_is_free(model, model.graph.input[0])
+        foreign._batch_is_free(model, model.graph.input[0], Path("foreign.onnx"))
 
 
 def test_advice_can_be_pasted_where_names_have_spaces(tmp_path: Path) -> None:

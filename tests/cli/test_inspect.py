@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -57,6 +58,15 @@ def test_what_tensorrt_makes_of_a_file(small_onnx: Path) -> None:
     assert "SM89: parsed and built" in table
     with pytest.raises(InputError, match="asks for 'SM13'"):
         inspect(small_onnx, "--tensorrt", "SM13")
+
+
+def test_a_gpu_without_fp8_is_said_before_anything_is_built(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs TensorRT for RTX (extra rtx)")
+    file = small.write_small_onnx(tmp_path / "w.fp8.onnx", precision="fp8", float_precision="fp16")
+    with pytest.raises(InputError, match=r"is fp8, the SM75 has compute capability 7\.5"):
+        inspect(file, "--tensorrt", "SM75")
 
 
 def test_only_onnx_files_are_built(small_checkpoint: Path) -> None:

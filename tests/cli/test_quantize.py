@@ -92,19 +92,32 @@ def test_an_int8_file_with_its_figures(
     ("more", "name"),
     [
         (("--float", "fp16"), "w16.int8.fp16.onnx"),
-        (("--precision", "fp8"), "w16.fp8.onnx"),
+        (("--precision", "fp8", "--backend", "auto"), "w16.fp8.onnx"),
     ],
 )
 def test_files_for_tensorrt(
     more: tuple[str, ...], name: str, checkpoint: Path, people: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    from hrnet_deploy.export import mixture
+
+    asked: list[object] = []
+    real = mixture.load_engine
+
+    def noted(path: Path, **options: Any) -> Any:
+        asked.append(options["backend"])
+        return real(path, **options)
+
+    monkeypatch.setattr(mixture, "load_engine", noted)
     words = arguments(checkpoint, people, *more, "--max-ap-drop", "8")
     code, out, err = run(capsys, *words)
     assert code == 0, err
+    assert set(asked) == {"onnxruntime"}  # float32 too, so that what is compared is the 8 bit
+    assert len(asked) >= 2
     target = checkpoint.with_name(name)
     assert f"next: hrnet-deploy build {target}" in err
     assert "convolutions in fp16" in out
+    assert "persons, onnxruntime" in out
     code, out, err = run(capsys, "verify", str(checkpoint), str(target),
                          "--images", str(people.parent / "images"),
                          "--annotations", str(people))  # fmt: skip

@@ -153,6 +153,25 @@ def test_engines_with_flip_test_are_refused(world: World, tmp_path: Path) -> Non
         calibrate_flip(engine, world.annotations, world.images)
 
 
+def test_no_picture_may_be_left_out_and_no_error_says_otherwise(
+    world: World, tmp_path: Path
+) -> None:
+    path = write_tiny_onnx(
+        tmp_path / "tiny.onnx", sigmas=SIGMAS, keypoint_names=NAMES, flip_pairs=((0, 2),)
+    )
+    settings = EvalSettings(allow_missing=True, keep_going=True)
+    picture = world.images / world.content["images"][1]["file_name"]
+    picture.write_bytes(picture.read_bytes()[:100])
+    with load_engine(path) as engine:
+        with pytest.raises(InputError, match=picture.name) as damaged:
+            calibrate_flip(engine, world.annotations, world.images, settings=settings)
+        picture.unlink()
+        with pytest.raises(InputError, match="images are missing") as missing:
+            calibrate_flip(engine, world.annotations, world.images, settings=settings)
+    assert "--keep-going" not in str(damaged.value)
+    assert str(missing.value).endswith("Add them.")
+
+
 def test_nobody_to_calibrate_on(world: World, tmp_path: Path) -> None:
     path = write_tiny_onnx(tmp_path / "tiny.onnx", sigmas=SIGMAS, keypoint_names=NAMES)
     annotations = world.rewrite(annotations=world.content["annotations"][:1])

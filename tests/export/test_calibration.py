@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
 
-from hrnet_deploy.export.calibration import Histogram
+from hrnet_deploy.errors import EnvironmentFault
+from hrnet_deploy.export import calibration
+from hrnet_deploy.export.calibration import Histogram, calibrate
+from hrnet_deploy.export.cpu_session import CpuSession
 
 
 def test_the_range_of_a_histogram_does_not_depend_on_the_order() -> None:
@@ -46,3 +52,27 @@ def test_values_that_are_all_zero_have_a_limit() -> None:
     histogram = Histogram()
     histogram.add(np.zeros(10, np.float32))
     assert histogram.limit() == 1
+
+
+def test_calibration_keeps_to_the_threads(
+    small: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[CpuSession] = []
+
+    class Noted(CpuSession):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            opened.append(self)
+
+    monkeypatch.setattr(calibration, "CpuSession", Noted)
+    model = small.small_model(flip_test=False, shift_heatmap=False)
+    limits = calibrate(model, np.zeros((1, *small.SIZE_HW, 3), np.uint8), threads=3)
+    assert min(limits.values()) > 0
+    assert opened[0]._session.get_session_options().intra_op_num_threads == 3
+
+
+def test_what_onnx_runtime_cannot_run_is_said_in_one_line(small: ModuleType) -> None:
+    model = small.small_model(flip_test=False, shift_heatmap=False)
+    crops = np.zeros((1, 8, 8, 3), np.uint8)
+    with pytest.raises(EnvironmentFault, match=r"w32\.pth: ONNX Runtime failed \(.*dimensions"):
+        calibrate(model, crops, source="w32.pth")

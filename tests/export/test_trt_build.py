@@ -55,8 +55,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def quantization(small: ModuleType) -> Quantization:
     """The whole small network in 8 bit, as far as it may be."""
-    spec = small.small_spec(**PLAIN)
-    model = build_hrnet(spec, small.architecture(), small.weights(), source="small.pth")
+    model = small.small_model(**PLAIN)
     limits = calibrate(model, seeded_crops(small.SIZE_HW, 4))
     return Quantization(limits, frozenset(convolution_inputs(model)) - set(NEVER))
 

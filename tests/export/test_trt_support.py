@@ -12,15 +12,10 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 from hrnet_deploy.errors import InputError  # noqa: E402
-from hrnet_deploy.export.model import build_hrnet, build_model  # noqa: E402
+from hrnet_deploy.export.model import build_model  # noqa: E402
 from hrnet_deploy.export.trt_support import check_trt_support, trt_problems  # noqa: E402
 
 MAJORS = [8, 10, 11]
-
-
-def build(small: ModuleType, **changes: Any) -> onnx.ModelProto:
-    spec = small.small_spec(**changes)
-    return build_hrnet(spec, small.architecture(), small.weights(), source="small.pth")
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -30,13 +25,13 @@ def build(small: ModuleType, **changes: Any) -> onnx.ModelProto:
 def test_our_graphs(
     small: ModuleType, major: int, precision: str, decode: str, flip_test: bool
 ) -> None:
-    model = build(small, precision=precision, decode=decode, flip_test=flip_test)
+    model = small.small_model(precision=precision, decode=decode, flip_test=flip_test)
     assert list(trt_problems(model, major)) == []
 
 
 @pytest.mark.parametrize("major", MAJORS)
 def test_static_and_without_heatmaps(small: ModuleType, major: int) -> None:
-    model = build(small, static_batch=3, has_heatmaps=False)
+    model = small.small_model(static_batch=3, has_heatmaps=False)
     check_trt_support(model, major, source="small.onnx")
 
 
@@ -54,7 +49,7 @@ def test_graphs_that_swap_the_channels_themselves(small: ModuleType, major: int)
 
 
 def changed(small: ModuleType, change: Any) -> onnx.ModelProto:
-    model = build(small)
+    model = small.small_model()
     change(model)
     return model
 
