@@ -15,22 +15,17 @@ reference poses) is used again.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
-import json
-import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from gpu_suite import SECTIONS, Context, Missing  # noqa: E402
-from gpu_suite.prepare import MODELS  # noqa: E402
+from gpu_suite import MODELS, SECTIONS, Context  # noqa: E402
 from gpu_suite.report import write_report  # noqa: E402
+from sections import child, found_before, run_section, save  # noqa: E402
 
 
 def main() -> int:
@@ -39,9 +34,8 @@ def main() -> int:
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     if arguments.child:
-        only = tuple(arguments.models)
-        return child(arguments.child, Context(work, arguments.quick, arguments.device, only))
-    failed = [name for name in arguments.sections if not run_section(name, arguments, work)]
+        return child(arguments.child, lambda: found_by(arguments, work), work)
+    failed = [name for name in arguments.sections if not run(name, arguments, work)]
     for path in write_report(work, arguments.output, arguments.cards):
         print(path)
     print(f"failed: {', '.join(failed)}" if failed else "no section failed", file=sys.stderr)
@@ -66,48 +60,27 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_section(name: str, arguments: argparse.Namespace, work: Path) -> bool:
+def run(name: str, arguments: argparse.Namespace, work: Path) -> bool:
     """Run one section in a process of its own; whether it did not fail."""
     command = [arguments.python, __file__, "--child", name, "--work", str(work)]
     command += ["--device", arguments.device] + ["--quick"] * arguments.quick
     command += ["--models", *arguments.models] if arguments.models else []
-    print(f"== {name}", file=sys.stderr, flush=True)
-    started = time.perf_counter()
-    try:
-        code = subprocess.run(command, timeout=arguments.timeout, check=False).returncode
-        problem = None if code in (0, 3) else f"exit code {code}"
-    except subprocess.TimeoutExpired:
-        problem = f"took longer than {arguments.timeout:.0f} s"
-    seconds = time.perf_counter() - started
-    if problem is not None:
-        save(work, name, {**found_before(work, name), "failed": problem})
-    print(f"== {name}: {problem or 'ended'} after {seconds:.0f} s", file=sys.stderr, flush=True)
-    return problem is None
+    return run_section(name, command, work, arguments.timeout, merge=True)
 
 
-def child(name: str, context: Context) -> int:
-    """One section: 0 done, 3 something is missing (an earlier result of it is kept)."""
-    before = found_before(context.work, name)
-
-    def keep(found: dict[str, Any]) -> None:
-        save(context.work, name, merged(before, found))
-
-    try:
-        section = importlib.import_module(f"gpu_suite.{SECTIONS[name]}")
-        keep(section.run(dataclasses.replace(context, keep=keep)))
-    except Missing as missing:
-        print(f"   left out: {missing}", file=sys.stderr)
-        if not (context.work / f"{name}.json").exists():
-            save(context.work, name, {"left_out": str(missing)})
-        return 3
-    return 0
-
-
-def found_before(work: Path, name: str) -> dict[str, Any]:
-    """What earlier runs of the section found, without what they failed at."""
-    file = work / f"{name}.json"
-    before: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    return {key: value for key, value in before.items() if key not in ("failed", "left_out")}
+def found_by(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """What a section finds, with what it found before; kept network by network."""
+    name = arguments.child
+    before = found_before(work, name)
+    context = Context(
+        work,
+        arguments.quick,
+        arguments.device,
+        only=tuple(arguments.models),
+        keep=lambda found: save(work, name, merged(before, found)),
+    )
+    section = importlib.import_module(f"gpu_suite.{SECTIONS[name]}")
+    return merged(before, section.run(context))
 
 
 def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -115,13 +88,6 @@ def merged(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("models"), dict):
         found = {**found, "models": {**before.get("models", {}), **found["models"]}}
     return {**before, **found}
-
-
-def save(work: Path, name: str, found: dict[str, Any]) -> None:
-    """Write a section's findings, whole or not at all."""
-    temporary = work / f".{name}.json"
-    temporary.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, work / f"{name}.json")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,17 @@ class Missing(Exception):
     """Something that a section needs is not on this machine."""
 
 
-def run_section(name: str, command: Sequence[str], work: Path, timeout: float) -> bool:
-    """Run one section by its command; whether it did not fail."""
+OURS = {"hrnet_deploy", *(path.stem for path in Path(__file__).parent.iterdir())}
+"""What is no package that a machine may lack."""
+
+
+def run_section(
+    name: str, command: Sequence[str], work: Path, timeout: float, *, merge: bool = False
+) -> bool:
+    """Run one section by its command; whether it did not fail.
+
+    With ``merge`` what it found before stands beside the failure.
+    """
     print(f"== {name}", file=sys.stderr, flush=True)
     started = time.perf_counter()
     try:
@@ -31,24 +40,37 @@ def run_section(name: str, command: Sequence[str], work: Path, timeout: float) -
         problem = None if code in (0, LEFT_OUT) else f"exit code {code}"
     except subprocess.TimeoutExpired:
         problem = f"took longer than {timeout:.0f} s"
+    except OSError as error:
+        problem = f"{command[0]} cannot be started ({error.strerror})"
     seconds = time.perf_counter() - started
     if problem is not None:
-        save(work, name, {"failed": problem})
+        save(work, name, {**(found_before(work, name) if merge else {}), "failed": problem})
     print(f"== {name}: {problem or 'ended'} after {seconds:.0f} s", file=sys.stderr, flush=True)
     return problem is None
 
 
 def child(name: str, run: Callable[[], Mapping[str, object]], work: Path) -> int:
-    """One section, in its own process: its exit code (an earlier result of a missing one stays)."""
+    """One section, in its own process: its exit code (an earlier result of a missing one stays).
+
+    A package that is not installed is left out as anything else that is missing.
+    """
     try:
         found = run()
-    except Missing as missing:
+    except (Missing, ModuleNotFoundError) as missing:
+        if isinstance(missing, ModuleNotFoundError) and str(missing.name).split(".")[0] in OURS:
+            raise
         print(f"   left out: {missing}", file=sys.stderr)
         if not (work / f"{name}.json").exists():
             save(work, name, {"left_out": str(missing)})
         return LEFT_OUT
     save(work, name, found)
     return 0
+
+
+def found_before(work: Path, name: str) -> dict[str, Any]:
+    """What earlier runs of the section found, without what they failed at."""
+    found: dict[str, Any] = load(work, [name]).get(name, {})
+    return {key: value for key, value in found.items() if key not in ("failed", "left_out")}
 
 
 def save(work: Path, name: str, found: Mapping[str, object]) -> None:

@@ -20,7 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpu_suite.prepare import MODELS, Model, seeded
+from gpu_suite import MODELS, Model
+from gpu_suite.prepare import seeded
 
 from hrnet_deploy import __version__
 from hrnet_deploy.engines.build_settings import BuildSettings

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="not in a checkout")
-PEERS = sorted(f"cpu_suite.{file.stem}" for file in (FOLDER / "cpu_suite").glob("*.py"))
+SUITES = sorted(
+    f"{file.parent.name}.{file.stem}"
+    for file in FOLDER.glob("*_suite/*.py")
+    if "init" not in file.stem
+)
 
 
-@pytest.mark.parametrize("module", ["peers", "host_side", *PEERS])
+@pytest.mark.parametrize("module", ["gpu", "peers", "host_side", *SUITES])
 def test_imports(module: str) -> None:
     pytest.importorskip("onnxruntime")
     done = subprocess.run(
@@ -32,3 +39,67 @@ def test_a_wrong_argument_is_one_line() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert "--rounds, --persons, --batch and --threads are at least 1" in done.stderr
+
+
+def gpu_suite(work: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    folders = [f"--{name}={work}" for name in ("work", "output", "cards")]
+    return subprocess.run(
+        [sys.executable, str(FOLDER / "gpu.py"), *folders, *words],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> Callable[[str, str], str]:
+    """A PYTHONPATH on which one module's import fails as ``error`` says."""
+
+    def folder(module: str, error: str) -> str:
+        (tmp_path / "path").mkdir()
+        (tmp_path / "path" / f"{module}.py").write_text(f"raise {error}\n")
+        return str(tmp_path / "path")
+
+    return folder
+
+
+def test_the_gpu_suite_leaves_out_what_needs_a_package_that_is_not_there(
+    tmp_path: Path, without: Callable[[str, str], str]
+) -> None:
+    path = without("cv2", "ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    (tmp_path / "tests.json").write_text('{"summary": "22 passed"}')
+    done = gpu_suite(tmp_path, "--sections", "crops", "tests", "--device=cpu", PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "left out: No module named 'cv2'" in done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found == {
+        "crops": {"left_out": "No module named 'cv2'"},
+        "tests": {"summary": "22 passed"},
+    }
+
+
+def test_what_the_gpu_suite_found_stands_beside_a_failure(
+    tmp_path: Path, without: Callable[[str, str], str]
+) -> None:
+    (tmp_path / "crops.json").write_text('{"largest_difference": 0}')
+    path = without("cv2", "RuntimeError('broken')")
+    done = gpu_suite(tmp_path, "--sections", "crops", PYTHONPATH=path)
+    assert done.returncode == 1
+    assert "failed: crops" in done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found == {"crops": {"failed": "exit code 1", "largest_difference": 0}}
+
+
+def test_the_gpu_suite_names_a_python_that_is_not_there(tmp_path: Path) -> None:
+    done = gpu_suite(tmp_path, "--sections", "crops", "--python", "/nowhere/kitpy")
+    assert done.returncode == 1
+    assert "crops: /nowhere/kitpy cannot be started (No such file or directory)" in done.stderr
+
+
+def test_the_gpu_suite_says_its_options_without_any_package() -> None:
+    words = [sys.executable, "-S", str(FOLDER / "gpu.py"), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "w48-384x288" in done.stdout

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sections import Missing
+
 SECTIONS = {
     "prepare": "prepare",
     "machine": "machine",
@@ -25,8 +27,22 @@ SECTIONS = {
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class Missing(Exception):
-    """Something that a section needs is not on this machine."""
+@dataclass(frozen=True)
+class Model:
+    """One network of the suite; ``width`` None is the small trained one that comes along."""
+
+    name: str
+    width: int | None
+    size_hw: tuple[int, int]
+
+
+MODELS = (
+    Model("small-128x96", None, (128, 96)),
+    Model("w32-256x192", 32, (256, 192)),
+    Model("w32-384x288", 32, (384, 288)),
+    Model("w48-256x192", 48, (256, 192)),
+    Model("w48-384x288", 48, (384, 288)),
+)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from gpu_suite import Context, Missing, needed_gpu
-from gpu_suite.prepare import MODELS, onnx_path
+from gpu_suite import MODELS, Context, Missing, needed_gpu
+from gpu_suite.prepare import onnx_path
 
 SEED = 2_000_000
 """That of the demo: pictures that the network was not trained on."""

@@ -12,7 +12,8 @@ from gpu_suite import Context, needed, needed_gpu
 
 def run(context: Context) -> dict[str, Any]:
     """Run them and keep pytest's own words."""
-    needed("pytest")
+    for module in ("pytest", "numpy", "cv2"):
+        needed(module)
     needed_gpu(context)
     from gpu import REPOSITORY
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpu_suite import Context, needed, needed_gpu
-from gpu_suite.prepare import Model, models, onnx_path
+from gpu_suite import Context, Model, needed, needed_gpu
+from gpu_suite.prepare import models, onnx_path
 from gpu_suite.timing import rate
 
 

@@ -10,28 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gpu_suite import Context, Missing, needed
+from gpu_suite import MODELS, Context, Missing, Model, needed
 
-SMALL = "small-128x96"
 CROPS = 16
 
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """One network of the suite; ``width`` None is the small trained one that comes along."""
-
-    name: str
-    width: int | None
-    size_hw: tuple[int, int]
-
-
-MODELS = (
-    Model(SMALL, None, (128, 96)),
-    Model("w32-256x192", 32, (256, 192)),
-    Model("w32-384x288", 32, (384, 288)),
-    Model("w48-256x192", 48, (256, 192)),
-    Model("w48-384x288", 48, (384, 288)),
-)
 
 VARIANTS = {
     "fp32": {"precision": "fp32", "flip_test": True},

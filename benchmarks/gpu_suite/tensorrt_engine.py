@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from gpu_suite import Context, needed, needed_gpu
-from gpu_suite.prepare import VARIANTS, Model, models, onnx_path
+from gpu_suite import Context, Model, needed, needed_gpu
+from gpu_suite.prepare import VARIANTS, models, onnx_path
 from gpu_suite.timing import clocks, rate
 
 PICTURE_HW = (480, 640)

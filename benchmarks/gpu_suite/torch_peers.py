@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gpu_suite import Context, needed_gpu, needed_torch
-from gpu_suite.prepare import Model, models, onnx_path
+from gpu_suite import Context, Model, needed_gpu, needed_torch
+from gpu_suite.prepare import models, onnx_path
 from gpu_suite.timing import rate
 
 COMPILE_BATCH = 64
