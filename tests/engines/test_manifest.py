@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("hypothesis", reason="needs hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis", reason="needs hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

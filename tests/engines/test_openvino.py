@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+pytest.importorskip("torch", reason="needs PyTorch")
+
 from hrnet_deploy.engines import load_engine
 from hrnet_deploy.engines.openvino import (
     OpenVinoEngine,
