@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.evaluation.fingerprint import another_run, differences
 from hrnet_deploy.files import disk_full, is_disk_full
 from hrnet_deploy.lock import FileLock
 
@@ -167,39 +168,6 @@ class Journal(Closing):
 
 
 _MOVE = "Move it away, or pass --fresh to start over"
-
-
-def another_run(path: Path, different: list[str]) -> InputError:
-    """The sentence for a journal or result that some other run made."""
-    return InputError(
-        path,
-        f"belongs to another run; it differs in {'; '.join(different)}",
-        "Pass --fresh to start over, or -o for another output",
-    )
-
-
-def differences(recorded: Any, current: Mapping[str, Any]) -> list[str]:
-    """What differs between two fingerprints, each as ``name: recorded -> current``."""
-    old, new = _flat(recorded), _flat(current)
-    return [
-        f"{name}: {_brief(old.get(name))} -> {_brief(new.get(name))}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix or "fingerprint": value}
-    flat: dict[str, Any] = {}
-    for name, item in value.items():
-        flat.update(_flat(item, f"{prefix}.{name}" if prefix else str(name)))
-    return flat
-
-
-def _brief(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 20 else text[:12] + "..."
 
 
 def _line(image: FinishedImage) -> str:

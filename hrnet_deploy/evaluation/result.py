@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.detections import Detections
-from hrnet_deploy.evaluation.journal import another_run, differences
+from hrnet_deploy.evaluation.fingerprint import another_run, differences
 from hrnet_deploy.evaluation.metric import Stats, coco_stats
 from hrnet_deploy.evaluation.oks import person_scores, suppress
 from hrnet_deploy.evaluation.plan import EvalPlan, SkippedImage

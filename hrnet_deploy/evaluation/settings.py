@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from hrnet_deploy import __version__
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import SCORE_THRESHOLD
+from hrnet_deploy.evaluation.fingerprint import engine_facts, versions
 from hrnet_deploy.evaluation.oks import KEYPOINT_THRESHOLD, NMS_THRESHOLD, Nms
-from hrnet_deploy.files import sha256_bytes, sha256_file
+from hrnet_deploy.files import sha256_file
 from hrnet_deploy.runtime.flip_choice import flip_facts
 from hrnet_deploy.runtime.image import MAX_PIXELS
 from hrnet_deploy.runtime.stream import PICTURES_PER_BATCH
@@ -71,22 +70,10 @@ def _check(name: str, value: object, good: bool, allowed: str) -> None:
 def fingerprint(
     engine: Engine, annotations_sha256: str, boxes: Path | None, settings: EvalSettings
 ) -> dict[str, Any]:
-    """Hashes, settings and versions: equal ones give an equal result.
-
-    The OpenCV version belongs to it because it decides on the crops.
-    """
-    info, flip = engine.info, flip_facts(engine)
+    """Hashes, settings and versions: equal ones give an equal result."""
+    flip = flip_facts(engine)
     return {
-        "engine": {
-            "sha256": info.sha256,
-            "spec_sha256": sha256_bytes(engine.spec.to_json().encode()),
-            "backend": info.backend,
-            "device": info.device,
-            "precision": info.precision,
-            "flip_test": engine.spec.flip_test,
-            "recipe": engine.spec.recipe,
-            "versions": dict(sorted(info.versions.items())),
-        },
+        "engine": engine_facts(engine),
         "data": {
             "annotations_sha256": annotations_sha256,
             "boxes": "ground truth" if boxes is None else "detector",
@@ -94,7 +81,7 @@ def fingerprint(
         },
         "settings": settings.that_matter(),
         **({} if flip is None else {"flip": flip}),
-        "versions": {"hrnet_deploy": __version__, "opencv": cv2.__version__},
+        "versions": versions(),
     }
 
 

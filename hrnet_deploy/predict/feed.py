@@ -44,6 +44,7 @@ class Feed:
                     apply_exif=self._apply_exif,
                     max_pixels=self._job.max_pixels,
                     wanted=self._wanted,
+                    at_once=self._sources.total is None and self._job.batch_size == 1,
                 )
                 continue
             for place, source in group:

@@ -1,7 +1,8 @@
 """What an interrupted prediction found, so that the same command goes on from there.
 
 Only the network's results are kept. Tracks, smoothing and every output file are made again from
-them, so that they are the same however often a run was cut.
+them, so that they are the same however often a run was cut. Backends round differently in other
+batches: the journal counts where the frames that shared batches end, and a run goes on there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
+from hrnet_deploy.evaluation.fingerprint import another_run, differences
 from hrnet_deploy.files import disk_full, is_disk_full
 from hrnet_deploy.lock import FileLock
 from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
@@ -27,23 +29,27 @@ from hrnet_deploy.runtime.pose import Poses, instance_scores
 
 FORMAT = "hrnet-deploy-predict-journal"
 _START = json.dumps({"format": FORMAT}, allow_nan=False)[:-1].encode()
-_FIELDS = {"source", "stamp", "number", "size", "exif", "boxes", "box_scores", "ids", "poses"}
+_COUNT = "frames"
+_FAILED = {"source", "stamp", "number"}
+_FIELDS = {*_FAILED, "size", "exif", "boxes", "box_scores", "ids", "poses"}
 
 
 @dataclass
 class _Group:
-    """Where the entries of a source begin, and the number of its last frame."""
+    """Where the entries of a source begin, the number of its last frame, and those that failed."""
 
     start: int
     last: int
+    failed: set[int] = field(default_factory=set)
 
 
 class PredictJournal(Closing):
-    """One JSON line for the fingerprint, one for each frame, in the order of the frames.
+    """One JSON line for the fingerprint, one for each frame in their order, and a count of frames.
 
-    A context manager that holds a lock. ``fresh`` starts over. A torn last line is dropped; a
-    journal of other settings is refused and kept. ``known`` gives what was found for a frame in
-    an earlier run.
+    The count stands behind frames that shared batches; what is behind the last one is dropped. A
+    context manager that holds a lock. ``fresh`` starts over. A journal of other settings is refused
+    and kept. ``known`` gives what was found for a frame in an earlier run, which saw ``earlier``
+    frames, those with errors among them.
     """
 
     def __init__(
@@ -63,6 +69,8 @@ class PredictJournal(Closing):
             self._groups: dict[str, _Group] = {}
             self._current: _Group | None = None
             self._number = 0
+            self.earlier = 0
+            self._seen = 0
             self._head = {"format": FORMAT, "fingerprint": dict(fingerprint)}
             if fresh:
                 path.unlink(missing_ok=True)
@@ -75,7 +83,7 @@ class PredictJournal(Closing):
             # Without a buffer, whose rest could not be written at the end of a full disk.
             self._file = self._stack.enter_context(path.open("ab", buffering=0))
             if not end:
-                self._put(self._head)
+                self._put([self._head])
         except BaseException:
             self._stack.close()
             raise
@@ -88,13 +96,14 @@ class PredictJournal(Closing):
     def has(self, source: str, number: int | None = None) -> bool:
         """Whether a picture, or a video up to that frame, is in the journal already."""
         group = self._groups.get(source)
-        return group is not None and (number or 0) <= group.last
+        place = number or 0
+        return group is not None and place <= group.last and place not in group.failed
 
     def known(self, frame: Frame) -> Predicted | None:
         """The earlier result for ``frame``; asked in the order of a video's frames.
 
-        InputError for a frame that comes without pixels because it was known, and is not: its
-        file has changed meanwhile.
+        None also for one that failed, which is tried again. InputError for a frame that comes
+        without pixels because it was known, and is not: its file has changed meanwhile.
         """
         group = self._groups.get(frame.source)
         if self._old is not None and group is not None and (frame.number or 0) <= group.last:
@@ -102,57 +111,49 @@ class PredictJournal(Closing):
             if group is not self._current or number <= self._number:  # or a source given twice
                 self._old.seek(group.start)
             self._current, self._number = group, number
-            entry = json.loads(self._old.readline())
-            if entry["number"] == frame.number:
+            entry = _next_entry(self._old, frame)
+            if entry is None:
+                del self._groups[frame.source]
+            elif number not in group.failed:
                 return self._predicted(entry, frame)
-            del self._groups[frame.source]
         if frame.image_bgr is None:
             raise InputError(frame.source, "has changed since the run began", "Use --fresh")
         return None
 
-    def kept(self, results: Iterable[Predicted]) -> Iterator[Predicted]:
-        """The same results, each written down before it is given on."""
-        for predicted in results:
-            self.write(predicted)
-            yield predicted
+    def kept(self, chunks: Iterable[Sequence[Predicted]]) -> Iterator[Predicted]:
+        """All results, those of a chunk written down before they are given on."""
+        for chunk in chunks:
+            self.write(chunk)
+            yield from chunk
 
-    def write(self, predicted: Predicted) -> None:
-        """Add a new result; errors are not kept, so that they are tried again."""
-        if predicted.replayed or predicted.error is not None:
-            return
-        frame, poses = predicted.frame, predicted.poses
-        triple = np.concatenate([poses.keypoints_px, poses.scores[..., None]], axis=2)
-        ids = predicted.boxes.ids
-        self._put(
-            {
-                "source": frame.source,
-                "stamp": _stamp(frame.source),
-                "number": frame.number,
-                "size": frame.size_wh,
-                "exif": [frame.orientation, frame.turned],
-                "boxes": _encoded(predicted.boxes.xyxy, "<f8"),
-                "box_scores": _encoded(predicted.boxes.scores, "<f8"),
-                "ids": None if ids is None else ids.tolist(),
-                "poses": _encoded(triple, "<f4"),
-            }
-        )
+    def write(self, chunk: Sequence[Predicted]) -> None:
+        """Add the results of frames that shared batches.
+
+        Errors are no results, so that they are tried again; that a frame failed is noted, since
+        its neighbours may be known. Frames of the earlier run are not written again.
+        """
+        self._seen += len(chunk)
+        if self._seen > self.earlier:
+            new = [_entry(each) for each in chunk if not each.replayed]
+            self._put([*new, {_COUNT: self._seen}])
 
     def remove(self) -> None:
         """The run is complete: nothing is left to go on from."""
         self.path.unlink(missing_ok=True)
 
-    def _put(self, value: dict[str, Any]) -> None:
-        line = memoryview(json.dumps(value, allow_nan=False).encode() + b"\n")
+    def _put(self, values: Iterable[dict[str, Any]]) -> None:
+        lines = [json.dumps(value, allow_nan=False).encode() + b"\n" for value in values]
+        rest = memoryview(b"".join(lines))
         try:
-            while line:
-                line = line[self._file.write(line) :]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             if is_disk_full(error):
                 raise disk_full(self.path) from error
             raise
 
     def _check(self) -> int:
-        """Where the last whole line ends; 0 for a journal without anything in it."""
+        """Where the last count of frames ends; 0 for a journal without anything in it."""
         with open(self.path, "rb") as stream:
             head = stream.readline()
             if not head.endswith(b"\n") and (_START.startswith(head) or head.startswith(_START)):
@@ -162,15 +163,21 @@ class PredictJournal(Closing):
                 problem = "is not a journal of predict"
                 raise InputError(self.path, problem, "Move it away, or give another output")
             self._compare(found.get("fingerprint"))
-            end = stream.tell()
+            end = place = stream.tell()
+            pending: list[tuple[dict[str, Any], int]] = []
             previous = None
             while line := stream.readline():
                 entry = _parsed(line) if line.endswith(b"\n") else {}
-                if not set(entry) >= _FIELDS:
+                if _COUNT in entry:
+                    for each, start in pending:
+                        self._index(each, start, previous)
+                        previous = each["source"]
+                    self.earlier, end, pending = entry[_COUNT], stream.tell(), []
+                elif set(entry) in (_FIELDS, _FAILED):
+                    pending.append((entry, place))
+                else:
                     break
-                self._index(entry, end, previous)
-                previous = entry["source"]
-                end = stream.tell()
+                place = stream.tell()
         return end
 
     def _index(self, entry: dict[str, Any], place: int, previous: str | None) -> None:
@@ -178,18 +185,17 @@ class PredictJournal(Closing):
         source, number = entry["source"], entry["number"] or 0
         group = self._groups.get(source)
         if group is None and entry["stamp"] == _stamp(source):
-            self._groups[source] = _Group(place, number)
-        elif group is not None and previous == source and number > group.last:
-            group.last = number
+            group = self._groups[source] = _Group(place, number)
+        elif group is None or previous != source or number <= group.last:
+            return
+        group.last = number
+        if set(entry) == _FAILED:
+            group.failed.add(number)
 
     def _compare(self, fingerprint: Any) -> None:
         wanted = json.loads(json.dumps(self._head["fingerprint"], allow_nan=False))
-        if fingerprint == wanted:
-            return
-        found = fingerprint if isinstance(fingerprint, dict) else {}
-        names = sorted(k for k in {*wanted, *found} if wanted.get(k) != found.get(k))
-        problem = f"belongs to an unfinished run with another {', '.join(names)}"
-        raise InputError(self.path, problem, "Give the same options, or --fresh to start over")
+        if different := differences(fingerprint, wanted):
+            raise another_run(self.path, different)
 
     def _predicted(self, entry: dict[str, Any], frame: Frame) -> Predicted:
         xyxy = _decoded(entry["boxes"], "<f8").reshape(-1, 4)
@@ -211,6 +217,36 @@ class PredictJournal(Closing):
 
     def close(self) -> None:
         self._stack.close()
+
+
+def _entry(predicted: Predicted) -> dict[str, Any]:
+    """The line of a frame: its poses, or only that it failed."""
+    frame, poses = predicted.frame, predicted.poses
+    name = {"source": frame.source, "stamp": _stamp(frame.source), "number": frame.number}
+    if predicted.error is not None:
+        return name
+    triple = np.concatenate([poses.keypoints_px, poses.scores[..., None]], axis=2)
+    ids = predicted.boxes.ids
+    return {
+        **name,
+        "size": frame.size_wh,
+        "exif": [frame.orientation, frame.turned],
+        "boxes": _encoded(predicted.boxes.xyxy, "<f8"),
+        "box_scores": _encoded(predicted.boxes.scores, "<f8"),
+        "ids": None if ids is None else ids.tolist(),
+        "poses": _encoded(triple, "<f4"),
+    }
+
+
+def _next_entry(stream: IO[bytes], frame: Frame) -> dict[str, Any] | None:
+    """The line of ``frame``, past counts and frames that failed; None where another one comes."""
+    while line := stream.readline():
+        entry = _parsed(line)
+        if (entry.get("source"), entry.get("number", -1)) == (frame.source, frame.number):
+            return entry
+        if _COUNT not in entry and set(entry) != _FAILED:
+            break
+    return None
 
 
 def _stamp(source: str) -> str:

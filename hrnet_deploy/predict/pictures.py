@@ -27,12 +27,13 @@ def picture_frames(
     apply_exif: bool,
     max_pixels: float = MAX_PIXELS,
     wanted: Callable[[str], bool] = lambda name: True,
+    at_once: bool = False,
 ) -> Iterator[Frame]:
     """A frame for each (place, source) in order; what cannot be read becomes a frame with an error.
 
     With ``apply_exif`` pictures are turned as their EXIF orientation says, otherwise they keep
     the pixels as they are stored, as in the official evaluation. A picture that is not ``wanted``
-    comes without pixels.
+    comes without pixels. ``at_once`` gives each before the next source is asked for.
     """
 
     def read(item: tuple[int, Source]) -> Frame:
@@ -41,7 +42,7 @@ def picture_frames(
         return read_picture(item[1], item[0], apply_exif=apply_exif, max_pixels=max_pixels)
 
     workers = min(MAX_READERS, physical_cores())
-    return mapped_ahead(read, sources, workers=workers, ahead=workers + 1)
+    return mapped_ahead(read, sources, workers=workers, ahead=0 if at_once else workers + 1)
 
 
 def read_picture(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from hrnet_deploy.engines import Engine, NonFiniteOutput
 from hrnet_deploy.errors import DeployError, InputError, check_count
@@ -46,9 +47,10 @@ class Pipeline:
 
     ``boxes_of`` gives the persons of a frame, a ``Finder`` those of several. ``batch_size`` crops
     go to the engine at once; with ``heatmaps`` they are kept in the results. ``live`` sends every
-    frame at once instead of waiting for a full batch; otherwise an engine that cuts crops itself
-    works on some frames while the next ones are looked for. ``known`` gives the result of a frame
-    that was worked on earlier, or None.
+    frame at once instead of waiting for a full batch, as a batch of 1 does too; otherwise an engine
+    that cuts crops itself works on some frames while the next ones are looked for. ``known`` gives
+    the result of a frame that was worked on earlier, or None; the first ``earlier`` frames are
+    those that an earlier run saw, and share batches with no other.
     """
 
     def __init__(
@@ -60,68 +62,70 @@ class Pipeline:
         heatmaps: bool = False,
         live: bool = False,
         known: Callable[[Frame], Predicted | None] = lambda frame: None,
+        earlier: int = 0,
     ) -> None:
         self._engine, self._boxes_of = engine, boxes_of
         self._batch_size = check_count("batch_size", batch_size)
-        self._heatmaps, self._live = heatmaps, live
-        self._known = known
+        self._heatmaps, self._known, self._earlier = heatmaps, known, earlier
+        self._one_by_one = live or batch_size == 1
         self._at_once = 1
-        if isinstance(boxes_of, Finder) and not live:
+        if isinstance(boxes_of, Finder) and not self._one_by_one:
             self._at_once = boxes_of.at_once
-        self._ahead = int(takes_frames(engine) and not live)
+        self._ahead = int(takes_frames(engine) and not self._one_by_one)
         self._batches = BATCHES_PER_SECOND_PASS if isinstance(engine, FlipEngine) else 1
 
     def __call__(self, frames: Iterable[Frame]) -> Generator[Predicted]:
         """The result of each frame in order. Memory does not grow with their number."""
+        for results in self.chunks(frames):
+            yield from results
+
+    def chunks(self, frames: Iterable[Frame]) -> Generator[list[Predicted]]:
+        """The same, those together whose persons share batches.
+
+        Where a chunk ends nothing of what was before matters any more: a run that goes on there
+        makes the batches that this one would have made.
+        """
         underway: deque[_Chunk] = deque()
-        for works in self._chunks(frames):
+        for works in self._gathered(iter(frames)):
             underway.append(self._started(works))
             if len(underway) > self._ahead:
-                yield from self._finish(underway.popleft())
+                yield self._results(underway.popleft())
         while underway:
-            yield from self._finish(underway.popleft())
+            yield self._results(underway.popleft())
 
-    def _chunks(self, frames: Iterable[Frame]) -> Iterator[list[_Work]]:
-        """Frames with their persons, as many together as share batches."""
+    def _gathered(self, frames: Iterator[Frame]) -> Iterator[list[_Work]]:
+        """Frames with their persons, looked for in ``_at_once`` together, that fill a batch."""
+        for frame in islice(frames, self._earlier):
+            yield self._looked_for([frame])
         chunk: list[_Work] = []
-        persons = size = 0
-        for work in self._found(frames):
-            frame = work.frame
-            chunk.append(work)
-            persons += len(work.boxes)
-            size += 0 if frame.image_bgr is None else frame.image_bgr.nbytes
-            full = persons >= self._batch_size * self._batches or size >= BYTES_AT_ONCE
-            if full or self._live or len(chunk) >= FRAMES_AT_ONCE * self._batches:
+        while group := list(islice(frames, self._at_once)):
+            chunk += self._looked_for(group)
+            if self._one_by_one or self._is_full(chunk):
                 yield chunk
-                chunk, persons, size = [], 0, 0
+                chunk = []
         if chunk:
             yield chunk
 
-    def _found(self, frames: Iterable[Frame]) -> Iterator[_Work]:
-        """Every frame with its persons, looked for in ``_at_once`` frames together."""
-        waiting: list[_Work | Frame] = []
-        unknown = 0
-        for frame in frames:
-            work = self._known_work(frame)
-            waiting.append(work or frame)
-            unknown += work is None
-            if unknown >= self._at_once or len(waiting) >= FRAMES_AT_ONCE:
-                yield from self._looked_for(waiting)
-                waiting, unknown = [], 0
-        yield from self._looked_for(waiting)
+    def _is_full(self, chunk: Sequence[_Work]) -> bool:
+        images = [work.frame.image_bgr for work in chunk]
+        return (
+            len(chunk) >= FRAMES_AT_ONCE * self._batches
+            or sum(len(work.boxes) for work in chunk) >= self._batch_size * self._batches
+            or sum(0 if image is None else image.nbytes for image in images) >= BYTES_AT_ONCE
+        )
 
-    def _known_work(self, frame: Frame) -> _Work | None:
-        """What needs nobody to be looked for: an error, or a result of an earlier run."""
+    def _looked_for(self, frames: Sequence[Frame]) -> list[_Work]:
+        """Each frame with its persons; an error or a known result needs none."""
+        works = [self._without_looking(frame) for frame in frames]
+        unknown = [frame for frame, work in zip(frames, works, strict=True) if work is None]
+        found = iter(self._persons(unknown))
+        return [next(found) if work is None else work for work in works]
+
+    def _without_looking(self, frame: Frame) -> _Work | None:
         if frame.error is not None:
             return _Work(frame, no_boxes(), frame.error)
         done = self._known(frame)
         return None if done is None else _Work(frame, no_boxes(), done=done)
-
-    def _looked_for(self, waiting: Sequence[_Work | Frame]) -> Iterator[_Work]:
-        unknown = [item for item in waiting if isinstance(item, Frame)]
-        found = iter(self._persons(unknown))
-        for item in waiting:
-            yield item if isinstance(item, _Work) else next(found)
 
     def _persons(self, frames: Sequence[Frame]) -> list[_Work]:
         if isinstance(self._boxes_of, Finder):
@@ -145,16 +149,13 @@ class Pipeline:
         )
         return _Chunk(works, poses)
 
-    def _finish(self, chunk: _Chunk) -> Iterator[Predicted]:
+    def _results(self, chunk: _Chunk) -> list[Predicted]:
         try:
             poses = chunk.poses()
         except NonFiniteOutput:
             # Rare, so that doing the whole chunk again, one frame at a time, costs nothing.
-            for work in chunk.works:
-                yield self._alone(work)
-            return
-        for work, found in zip(chunk.works, poses, strict=True):
-            yield _predicted(work, found)
+            return [self._alone(work) for work in chunk.works]
+        return [_predicted(*each) for each in zip(chunk.works, poses, strict=True)]
 
     def _alone(self, work: _Work) -> Predicted:
         try:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hrnet_deploy import __version__
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import DeployError
-from hrnet_deploy.files import sha256_file
 from hrnet_deploy.predict.drawings import drawn_outputs
 from hrnet_deploy.predict.feed import Feed, frames_expected, video_infos
+from hrnet_deploy.predict.fingerprint import fingerprint
 from hrnet_deploy.predict.follow import followed
 from hrnet_deploy.predict.frames import Frame, Predicted
 from hrnet_deploy.predict.job import STDOUT, PredictJob, check_choices, check_outputs
@@ -101,7 +100,7 @@ def predict_to_files(
         engine = stack.enter_context(job.engine_options.open(job.engine, say))
         summary.flip = flip_facts(engine)
         boxes_of = boxes_of_job(job, sources, summary.notes.append)
-        journal = _journal(job, engine, sources, stack)
+        journal = _journal(job, engine, boxes_of, sources, stack)
         made = _outputs(job, engine.spec, infos, emit)
         outputs = [stack.enter_context(output) for output in made]
         if journal is not None and journal.resumed:
@@ -156,8 +155,9 @@ def _results(
         heatmaps=job.heatmaps is not None,
         live=live,
         known=(lambda frame: None) if journal is None else journal.known,
+        earlier=0 if journal is None else journal.earlier,
     )
-    found = pipeline(frames) if journal is None else journal.kept(pipeline(frames))
+    found = pipeline(frames) if journal is None else journal.kept(pipeline.chunks(frames))
     return followed(found, engine.spec, track=job.track, smooth=job.smooth)
 
 
@@ -186,29 +186,15 @@ def _write(
 def _journal(
     job: PredictJob,
     engine: Engine,
+    boxes_of: BoxesOf,
     sources: Sources,
     stack: contextlib.ExitStack,
 ) -> PredictJournal | None:
     """A journal beside the first output file; none for live sources, lists and heatmaps."""
     if job.journal is None or sources.total is None or job.heatmaps is not None:
         return None
-    persons = [job.boxes, job.detector, job.detector_config, job.image_ids]
-    fingerprint: dict[str, Any] = {
-        "version": __version__,
-        "engine": engine.info.sha256,
-        "backend": engine.info.backend,
-        "precision": engine.info.precision,
-        "flip": flip_facts(engine),
-        "boxes": [sha256_file(p) if p is not None and p.is_file() else str(p) for p in persons],
-        "detector_backend": job.detector_backend,
-        "boxes_format": job.boxes_format,
-        "score_threshold": job.score_threshold,
-        "exif": job.apply_exif,
-        "every": job.choice.every,
-        "start": job.choice.start_s,
-        "sources": list(job.words),
-    }
-    journal = PredictJournal(job.journal, fingerprint, engine.spec.keypoint_names, fresh=job.fresh)
+    made_by = fingerprint(job, engine, boxes_of)
+    journal = PredictJournal(job.journal, made_by, engine.spec.keypoint_names, fresh=job.fresh)
     return stack.enter_context(journal)
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.evaluation import journal as journal_module
-from hrnet_deploy.evaluation.journal import FinishedImage, Journal, differences
+from hrnet_deploy.evaluation.fingerprint import differences
+from hrnet_deploy.evaluation.journal import FinishedImage, Journal
 
 PRINT: dict[str, Any] = {"engine": {"sha256": "a" * 64}, "settings": {"limit": None}}
 

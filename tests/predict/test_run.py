@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hrnet_deploy.predict.outputs import ParquetFile
 from hrnet_deploy.predict.run import Summary, predict_to_files
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import read_image
+from tests.predict import detectors
 from tests.tiny import tiny_spec
 from tests.world import World, make_world
 
@@ -192,6 +193,21 @@ def test_names_may_come_from_stdin(tiny_onnx: Path, world: World) -> None:
     assert [Path(record["image"]).name for record in records] == ["picture 2.png", "picture 0.png"]
 
 
+def test_a_list_is_answered_line_by_line_with_a_batch_of_one(tiny_onnx: Path, world: World) -> None:
+    """Somebody who waits for an answer before writing the next name gets one."""
+    answers: list[str] = []
+    answered: list[int] = []
+
+    def names() -> Iterator[str]:
+        for number in (3, 1, 0, 2):
+            answered.append(len(answers))
+            yield f"{world.images}/picture {number}.png\n"
+
+    job = PredictJob(("-",), tiny_onnx, boxes=world.annotations, batch_size=1)
+    predict_to_files(job, emit=answers.append, lines=names())
+    assert answered == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_drawings_and_heatmaps(
     tiny_onnx: Path, world: World, tmp_path: Path, batch_size: int
@@ -301,7 +317,7 @@ def test_the_journal_of_other_options_is_refused(
 ) -> None:
     output = tmp_path / "out.jsonl"
     run(tiny_onnx, world.images, whole_image=True, outputs=(output,), stop=stopping_after(1))
-    with pytest.raises(InputError, match=r"unfinished run with another boxes.*--fresh"):
+    with pytest.raises(InputError, match=r"another run; it differs in persons\.boxes: .*--fresh"):
         run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,))
     run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,), fresh=True)
     assert output.exists()
@@ -313,8 +329,46 @@ def test_the_journal_of_another_backend_is_refused(
     pytest.importorskip("openvino", reason="needs OpenVINO")
     options: dict[str, Any] = {"whole_image": True, "outputs": (tmp_path / "out.jsonl",)}
     run(tiny_onnx, world.images, **options, stop=stopping_after(1))
-    with pytest.raises(InputError, match="unfinished run with another backend"):
+    with pytest.raises(InputError, match=r"another run; it differs in engine\.backend"):
         run(tiny_onnx, world.images, **options, engine_options=EngineOptions(backend="openvino"))
+
+
+def test_the_journal_of_other_boxes_in_the_same_place_is_refused(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    boxes = tmp_path / "yolo"
+    boxes.mkdir()
+    for picture in world.images.iterdir():
+        (boxes / f"{picture.stem}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    options: dict[str, Any] = {"boxes": boxes, "outputs": (tmp_path / "out.jsonl",)}
+    run(tiny_onnx, world.images, **options, stop=stopping_after(1))
+    changed = boxes / "picture 3.txt"
+    before = changed.read_text()
+    changed.write_text("0 0.5 0.5 0.3 0.4\n")
+    with pytest.raises(InputError, match=r"another run; it differs in persons\.boxes: "):
+        run(tiny_onnx, world.images, **options)
+    changed.write_text(before)
+    _, summary = run(tiny_onnx, world.images, **options)
+    assert (summary.frames, summary.replayed) == (6, 6)
+
+
+def test_the_journal_of_another_opencv_or_detector_is_refused(
+    tiny_onnx: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = detectors.yolox(tmp_path / "d.onnx")
+    options: dict[str, Any] = {"detector": detector, "outputs": (tmp_path / "out.jsonl",)}
+    run(tiny_onnx, world.images, **options, stop=stopping_after(1))
+    with pytest.raises(InputError, match=r"persons\.detector\.config\.score_threshold: 0\.4 -> 0"):
+        run(tiny_onnx, world.images, **options, score_threshold=0.0)
+    with monkeypatch.context() as other:
+        other.setattr(cv2, "__version__", "5.0.0")
+        with pytest.raises(InputError, match=r"versions\.opencv: .* -> 5\.0\.0"):
+            run(tiny_onnx, world.images, **options)
+    with monkeypatch.context() as other:
+        other.setattr("onnxruntime.__version__", "9.9")
+        with pytest.raises(InputError, match=r"persons\.detector\.versions\.onnxruntime: .*9\.9"):
+            run(tiny_onnx, world.images, **options)
+    run(tiny_onnx, world.images, **options)
 
 
 def test_exif_follows_what_the_boxes_refer_to(tiny_onnx: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import Subject
+from hrnet_deploy.files import sha256_file
 from hrnet_deploy.predict.detector.candidates import Candidates
 from hrnet_deploy.predict.detector.load import load_session
 from hrnet_deploy.predict.detector.network import DetectorNetwork, configuration
@@ -91,6 +93,15 @@ class PersonDetector(Finder, Closing):
         """The same for several."""
         images = [checked_image(image) for image in images_bgr]
         return [self._chosen(found) for found in self._network.candidates(images)]
+
+    def facts(self) -> dict[str, Any]:
+        """The file, what runs it where, and how: all that the boxes depend on."""
+        return {
+            "sha256": sha256_file(self.path),
+            "device": self._session.device,
+            "versions": self._session.versions,
+            "config": dataclasses.asdict(self.config),
+        }
 
     def close(self) -> None:
         """Let go of the graph."""

@@ -23,7 +23,8 @@ class OnnxRuntimeSession(DetectorSession):
         content, _ = read_detector(path)
         ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
         self._path = path
-        providers = _providers(ort, device or "cpu")
+        self.device, self.versions = device or "cpu", {"onnxruntime": ort.__version__}
+        providers = _providers(ort, self.device)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or physical_cores()
         options.log_severity_level = _FATAL_ONLY

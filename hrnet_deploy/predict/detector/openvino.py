@@ -32,6 +32,7 @@ class OpenVinoSession(DetectorSession):
         content, file = read_detector(path)
         ov = require("openvino", extra="openvino", purpose=f"running {path.name} with OpenVINO")
         self._path = path
+        self.device, self.versions = "cpu", {"openvino": ov.__version__}
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": str(threads or physical_cores()),

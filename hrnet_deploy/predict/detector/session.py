@@ -33,10 +33,13 @@ RUN_FIX = "Check --detector-config, above all size_hw and batch"
 class DetectorSession(Closing):
     """Runs batches by name; ``signature`` says what goes in and comes out.
 
-    A backend implements ``_infer``.
+    A backend implements ``_infer``, and says its ``device`` and ``versions`` ("cpu",
+    ``{"onnxruntime": "1.32.0"}``).
     """
 
     signature: Signature
+    device: str
+    versions: dict[str, str]
 
     @property
     def batches(self) -> tuple[int, int | None]:

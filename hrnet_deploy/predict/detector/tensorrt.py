@@ -77,6 +77,8 @@ class PlanSession(DetectorSession):
     ) -> None:
         self.signature, self._profile = manifest.signature, manifest.profile
         shapes = whole_shapes(self.signature, manifest.profile.max)
+        self.device = f"cuda:{tensorrt.gpu.index}"
+        self.versions = {"tensorrt": tensorrt.version}
         self._tensors = PlanTensors(tensorrt, content, path, shapes)
 
     @property
