@@ -140,7 +140,7 @@ def _made_beside(target: Path) -> tuple[Path, int]:
             prefix=f".{target.name}.",
             suffix=_TEMPORARY_MARK + target.suffix,
         )
-        locked = _locked(descriptor)
+        locked = try_lock(descriptor)
         if locked and os.path.exists(name):
             return Path(name), descriptor
         os.close(descriptor)
@@ -157,16 +157,16 @@ def _remove_stale(target: Path) -> None:
             descriptor = os.open(leftover, os.O_RDONLY)
             try:
                 old = time.time() - os.fstat(descriptor).st_mtime > _STALE_SECONDS
-                if old if (locked := _locked(descriptor)) is None else locked:
+                if old if (locked := try_lock(descriptor)) is None else locked:
                     leftover.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool | None:
+def try_lock(descriptor: int) -> bool | None:
     """Lock a file for as long as it is open.
 
-    False where another process has the lock, None where the file system has none.
+    False where another process has the lock, None where the file system or the machine has none.
     """
     if fcntl is None:
         return None

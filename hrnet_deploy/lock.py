@@ -8,19 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.files import disk_full, is_disk_full
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from hrnet_deploy.files import disk_full, is_disk_full, try_lock
 
 
 class FileLock:
     """Taken on construction, or InputError naming the process that has it; ``release`` ends it.
 
     The operating system drops the lock of a dead process, so that its file can stay behind. Where
-    the file system has no locks the process number in the file decides, after one warning.
+    the file system or the machine has no locks the process number in the file decides, after one
+    warning.
     """
 
     def __init__(self, path: Path, *, warn: Callable[[str], None] = lambda line: None) -> None:
@@ -49,17 +45,13 @@ class FileLock:
         self._descriptor = -1
 
     def _take(self, descriptor: int, warn: Callable[[str], None]) -> None:
-        try:
-            if fcntl is None:
-                raise OSError("no fcntl")
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise self._held(_owner(descriptor)) from error
-        except OSError as error:
-            owner = _owner(descriptor)
-            if owner != os.getpid() and _is_alive(owner):
-                raise self._held(owner) from error
-            warn(f"{self.path}: this file system has no locks; do not run twice at once")
+        locked = try_lock(descriptor)
+        if locked:
+            return
+        owner = _owner(descriptor)
+        if locked is False or (owner != os.getpid() and _is_alive(owner)):
+            raise self._held(owner)
+        warn(f"{self.path}: there are no locks here; do not run twice at once")
 
     def _held(self, owner: int) -> InputError:
         who = f"process {owner}" if owner else "another process"
@@ -76,7 +68,8 @@ class FileLock:
     def _write_owner(self) -> None:
         try:
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, str(os.getpid()).encode())
         except OSError as error:
             self.release()
             if is_disk_full(error):
@@ -86,7 +79,8 @@ class FileLock:
 
 def _owner(descriptor: int) -> int:
     """The process number in the file, 0 where there is none."""
-    text = os.pread(descriptor, 20, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    text = os.read(descriptor, 20)
     return int(text) if text.isdigit() else 0
 
 

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
@@ -59,11 +59,12 @@ class PredictJournal(Closing):
         keypoint_names: tuple[str, ...],
         *,
         fresh: bool = False,
+        warn: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.path = path
         self._names = keypoint_names
         self._stack = contextlib.ExitStack()
-        lock = FileLock(path.with_name(path.name + ".lock"))
+        lock = FileLock(path.with_name(path.name + ".lock"), warn=warn)
         self._stack.callback(lock.release)
         try:
             self._groups: dict[str, _Group] = {}

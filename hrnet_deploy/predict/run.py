@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hrnet_deploy.closing import Closing
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import DeployError
 from hrnet_deploy.predict.drawings import drawn_outputs
@@ -94,13 +95,20 @@ def predict_to_files(
     for path in job.files:
         output_format(path)  # refuses names that say nothing
     check_outputs(job, sources)
-    job = _with_files(job, say)
+    if job.detector is not None:
+        job = replace(job, detector=detector_file(job.detector, say=say))
     summary = Summary()
     with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(job.engine_options.open(job.engine, say))
-        summary.flip = flip_facts(engine)
         boxes_of = boxes_of_job(job, sources, summary.notes.append)
-        journal = _journal(job, engine, boxes_of, sources, stack)
+        if isinstance(boxes_of, Closing):
+            stack.enter_context(boxes_of)
+        # Last of all checks: a checkpoint that a name means may be exported here.
+        engine_file = named_engine(job.engine, say=say)
+        engine = stack.enter_context(job.engine_options.open(engine_file, say))
+        summary.flip = flip_facts(engine)
+        journal = _journal(job, engine, boxes_of, sources, say)
+        if journal is not None:
+            stack.enter_context(journal)
         made = _outputs(job, engine.spec, infos, emit)
         outputs = [stack.enter_context(output) for output in made]
         if journal is not None and journal.resumed:
@@ -118,13 +126,6 @@ def predict_to_files(
         if journal is not None:
             journal.remove()
     return summary
-
-
-def _with_files(job: PredictJob, say: Say) -> PredictJob:
-    """The files that names mean: last of all checks, since a checkpoint may be exported here."""
-    engine = named_engine(job.engine, say=say)
-    detector = None if job.detector is None else detector_file(job.detector, say=say)
-    return replace(job, engine=engine, detector=detector)
 
 
 def _outputs(
@@ -188,14 +189,14 @@ def _journal(
     engine: Engine,
     boxes_of: BoxesOf,
     sources: Sources,
-    stack: contextlib.ExitStack,
+    say: Say,
 ) -> PredictJournal | None:
     """A journal beside the first output file; none for live sources, lists and heatmaps."""
     if job.journal is None or sources.total is None or job.heatmaps is not None:
         return None
     made_by = fingerprint(job, engine, boxes_of)
-    journal = PredictJournal(job.journal, made_by, engine.spec.keypoint_names, fresh=job.fresh)
-    return stack.enter_context(journal)
+    names = engine.spec.keypoint_names
+    return PredictJournal(job.journal, made_by, names, fresh=job.fresh, warn=say)
 
 
 def _raise_if_nothing_was_done(summary: Summary) -> None:

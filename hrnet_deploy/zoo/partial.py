@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ from typing import BinaryIO
 
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import EnvironmentFault
-from hrnet_deploy.files import disk_full, is_disk_full, json_text
+from hrnet_deploy.files import disk_full, is_disk_full, json_text, try_lock
 
 MAX_NOTE_BYTES = 1 << 16
 
@@ -43,14 +42,11 @@ class PartialFile(Closing):
         self.path = target.with_name(target.name + ".part")
         self._note = target.with_name(target.name + ".part.json")
         self._stream: BinaryIO = open(self.path, "ab")  # noqa: SIM115 - closed by __exit__
-        try:
-            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        # Without locks two downloads at once are not noticed.
+        if try_lock(self._stream.fileno()) is False:
             self._stream.close()
             problem = "is being written by another process"
-            raise EnvironmentFault(self.path, problem, "Wait for it to end") from error
-        except OSError:  # a file system without locks: two downloads at once are then not noticed
-            pass
+            raise EnvironmentFault(self.path, problem, "Wait for it to end")
         self.origin = self._read_note() if self.size else None
 
     @property

@@ -189,3 +189,30 @@ def test_arguments_are_called_by_their_options(
     done = predict(tiny_onnx, tmp_path, world.images, "--whole-image", *words)
     assert done.returncode == 2
     assert done.stderr.startswith(f"hrnet-deploy: error: {message}")
+
+
+WITHOUT_LOCKS = """
+import os, sys
+sys.modules["fcntl"] = None  # its import fails, as where there is none
+del os.pread, os.pwrite
+from hrnet_deploy.__main__ import main
+main()
+"""
+
+
+def test_where_there_are_no_locks_it_works_after_one_warning(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    words = ["predict", "--engine", tiny_onnx, world.images, "--whole-image", "-o", "out.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOCKS, *map(str, words)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("there are no locks here; do not run twice at once") == 1
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 6
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl"]
