@@ -9,33 +9,18 @@ v = 2. Of several annotations of a task the latest that was not cancelled counts
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from hrnet_deploy.datasets import fields
 from hrnet_deploy.datasets.fields import plain
-from hrnet_deploy.errors import InputError, Subject
+from hrnet_deploy.datasets.label_studio_task import PERSON, Person, Task
+from hrnet_deploy.errors import Subject
 from hrnet_deploy.keypoints import KEYPOINT_SETS, KeypointSet
 from hrnet_deploy.values import is_number, is_whole
 
-HIDDEN_CHOICES = frozenset({"hidden", "occluded", "invisible", "notvisible"})
-_PERSON = "person"
 _UPLOAD = re.compile(r"^/data/upload/\d+/")
 _LOCAL = re.compile(r"^/data/local-files/\?d=")
-_EXPORT = "Export it again as JSON"
-
-
-@dataclass
-class _Shape:
-    """A rectangle or an outline of a task, with the keypoints found for it by name."""
-
-    label: str
-    box: fields.Box
-    outline: list[float] | None
-    points: dict[str, list[float]] = field(default_factory=dict)
 
 
 def read_label_studio(
@@ -48,25 +33,26 @@ def read_label_studio(
     for damaged values and for pictures that were turned while they were annotated.
     """
     images, persons, notes = [], [], []
-    for place, task in enumerate(tasks):
-        name = f"task {task['id']}" if isinstance(task, dict) and "id" in task else f"[{place}]"
-        results, more = _results(task, name, path)
-        notes += more
-        image_id = task["id"] if is_whole(task.get("id")) else place + 1
-        images.append(_image(task, image_id, results, name, path))
-        found, more = _persons(results, name, path)
-        notes += more
+    for place, entry in enumerate(tasks):
+        name = f"task {entry['id']}" if isinstance(entry, dict) and "id" in entry else f"[{place}]"
+        task, doubts = _task(entry, name, path)
+        image_id = entry["id"] if is_whole(entry.get("id")) else place + 1
+        images.append(_image(entry.get("data"), image_id, task))
+        found, more = task.persons()
+        notes += doubts + more
         persons += [(image_id, person) for person in found]
     names = _order({name for _, person in persons for name in person.points}, wanted, notes)
     return _content(images, persons, names), notes
 
 
-def _results(task: Any, name: str, path: Subject) -> tuple[list[dict[str, Any]], list[str]]:
+def _task(entry: Any, name: str, path: Subject) -> tuple[Task, list[str]]:
+    """The results of an entry's latest annotation that was not cancelled, and notes."""
+    task = Task(name, path, [])
     annotations = None
-    if isinstance(task, dict):
-        annotations = task.get("annotations", task.get("completions"))
+    if isinstance(entry, dict):
+        annotations = entry.get("annotations", entry.get("completions"))
     if not isinstance(annotations, list) or not all(isinstance(a, dict) for a in annotations):
-        raise InputError(path, f"{name} has no list 'annotations'", _EXPORT)
+        raise task.fault("has no list 'annotations'")
     good = [a for a in annotations if not (a.get("was_cancelled") or a.get("skipped"))]
     notes = []
     if len(good) > 1:
@@ -74,21 +60,19 @@ def _results(task: Any, name: str, path: Subject) -> tuple[list[dict[str, Any]],
     latest: dict[str, Any] = max(good, key=lambda a: str(a.get("created_at", "")), default={})
     results = latest.get("result", [])
     if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
-        raise InputError(path, f"{name} has a result that is no list of objects", _EXPORT)
-    return results, notes
+        raise task.fault("has a result that is no list of objects")
+    return Task(name, path, results), notes
 
 
-def _image(
-    task: dict[str, Any], image_id: int, results: list[dict[str, Any]], name: str, path: Subject
-) -> dict[str, Any]:
-    data = task.get("data")
+def _image(data: Any, image_id: int, task: Task) -> dict[str, Any]:
+    """The picture that the ``data`` of a task name, with its size where a region tells it."""
     texts = [v for v in data.values() if isinstance(v, str)] if isinstance(data, dict) else []
     source = data.get("image") if isinstance(data, dict) else None
     source = source if isinstance(source, str) else next(iter(texts), None)
     if not source:
-        raise InputError(path, f"{name} names no picture (data.image)", _EXPORT)
+        raise task.fault("names no picture (data.image)")
     image: dict[str, Any] = {"id": image_id, "file_name": file_name_of(source)}
-    for result in results:
+    for result in task.results:
         if is_number(result.get("original_width")) and is_number(result.get("original_height")):
             image["width"] = round(result["original_width"])
             image["height"] = round(result["original_height"])
@@ -110,163 +94,6 @@ def _unquoted(text: str) -> str:
     return octets.decode("utf-8", "replace")
 
 
-def _persons(
-    results: list[dict[str, Any]], name: str, path: Subject
-) -> tuple[list[_Shape], list[str]]:
-    shapes: dict[str, _Shape] = {}
-    points: list[tuple[str, str, float, float, str | None]] = []
-    hidden = _hidden_regions(results)
-    parents = _parents(results)
-    for result in results:
-        kind, region = result.get("type"), str(result.get("id"))
-        if kind in ("rectanglelabels", "polygonlabels", "rectangle", "polygon"):
-            shapes[region] = _shape(result, name, path)
-        elif kind == "keypointlabels":
-            label = _label(result, name, path)
-            x, y = _pixels(result, name, path)
-            points.append((region, label, x, y, parents.get(region)))
-    notes: list[str] = []
-    shared = 0
-    if not shapes and points:
-        shapes[""] = _Shape(_PERSON, (0.0, 0.0, 0.0, 0.0), None)
-    # Those with a parent first: they take their names before the others are shared out.
-    for region, label, x, y, parent in sorted(points, key=lambda p: p[4] not in shapes):
-        shape = shapes.get(parent or "")
-        if shape is None:
-            around = _around(shapes.values(), x, y)
-            shared += len(around) > 1
-            shape = next(
-                (s for s in around if label not in s.points), around[0] if around else None
-            )
-        if shape is None:
-            notes.append(f"{name}: '{label}' at {x:.0f}, {y:.0f} lies in no rectangle; left out")
-        elif label in shape.points:
-            notes.append(f"{name}: '{label}' stands twice in one person; the first counts")
-        else:
-            shape.points[label] = [x, y, 1 if region in hidden else 2]
-    if shared:
-        notes.append(
-            f"{name}: {shared} keypoints lie in several rectangles and went to the smallest; "
-            "make them children of theirs to be sure"
-        )
-    return list(shapes.values()), notes
-
-
-def _hidden_regions(results: list[dict[str, Any]]) -> set[str]:
-    hidden = set()
-    for result in results:
-        value = result.get("value")
-        choices = value.get("choices") if isinstance(value, dict) else None
-        if isinstance(choices, list) and {plain(str(c)) for c in choices} & HIDDEN_CHOICES:
-            hidden.add(str(result.get("id")))
-    return hidden
-
-
-def _parents(results: list[dict[str, Any]]) -> dict[str, str]:
-    """The region that each region belongs to, by parentID or by relation in either direction."""
-    parents: dict[str, str] = {}
-    kinds = {str(r.get("id")): r.get("type") for r in results if "id" in r}
-    for result in results:
-        if result.get("type") == "relation":
-            ends = [str(result.get("from_id")), str(result.get("to_id"))]
-            for child, parent in (ends, ends[::-1]):
-                if kinds.get(child) == "keypointlabels" != kinds.get(parent):
-                    parents.setdefault(child, parent)
-        elif result.get("parentID"):
-            parents[str(result.get("id"))] = str(result["parentID"])
-    return parents
-
-
-def _around(shapes: Iterable[_Shape], x: float, y: float) -> list[_Shape]:
-    """The shapes around a point, the smallest first."""
-    fitting = [s for s in shapes if _is_whole(s) or not fields.outside_box(x, y, s.box)]
-    return sorted(fitting, key=lambda s: s.box[2] * s.box[3])
-
-
-def _is_whole(shape: _Shape) -> bool:
-    """Whether this stands for the only person of a task without rectangles."""
-    return not fields.has_extent(shape.box) and shape.outline is None
-
-
-def _value(result: dict[str, Any], name: str, path: Subject) -> dict[str, Any]:
-    value = result.get("value")
-    if not isinstance(value, dict):
-        raise InputError(path, f"{name} has a region without value", _EXPORT)
-    if result.get("image_rotation"):
-        problem = f"{name} was annotated on a picture turned by {result['image_rotation']} degrees"
-        raise InputError(path, problem, "Turn the picture itself and annotate it again")
-    return value
-
-
-def _label(result: dict[str, Any], name: str, path: Subject) -> str:
-    value = _value(result, name, path)
-    for key in ("keypointlabels", "rectanglelabels", "polygonlabels", "labels"):
-        labels = value.get(key)
-        if isinstance(labels, list) and labels and isinstance(labels[0], str):
-            return labels[0]
-    if result.get("type") == "keypointlabels":
-        raise InputError(path, f"{name} has a keypoint without a label", "Label it")
-    return _PERSON
-
-
-def _scale(result: dict[str, Any], name: str, path: Subject) -> tuple[float, float]:
-    """Pixels of one percent, across and down."""
-    size = fields.size_of(
-        {"width": result.get("original_width"), "height": result.get("original_height")}
-    )
-    if size is None:
-        raise InputError(path, f"{name} has a region without original_width and height", _EXPORT)
-    return size[0] / 100, size[1] / 100
-
-
-def _numbers(value: dict[str, Any], keys: tuple[str, ...], name: str, path: Subject) -> list[float]:
-    for key in keys:
-        if not is_number(value.get(key)):
-            raise InputError(path, f"{name} has {key} {value.get(key)!r}, not a number", _EXPORT)
-    return [float(value[key]) for key in keys]
-
-
-def _pixels(result: dict[str, Any], name: str, path: Subject) -> tuple[float, float]:
-    x, y = _numbers(_value(result, name, path), ("x", "y"), name, path)
-    across, down = _scale(result, name, path)
-    return round(x * across, 3), round(y * down, 3)
-
-
-def _shape(result: dict[str, Any], name: str, path: Subject) -> _Shape:
-    value, label = _value(result, name, path), _label(result, name, path)
-    across, down = _scale(result, name, path)
-    if "points" in value:
-        pairs = value["points"]
-        if not isinstance(pairs, list) or not all(
-            fields.are_numbers(pair) and len(pair) == 2 for pair in pairs
-        ):
-            raise InputError(path, f"{name} has a polygon that is no list of points", _EXPORT)
-        outline = [round(v, 3) for x, y in pairs for v in (x * across, y * down)]
-        return _Shape(label, _hull(outline), outline)
-    x, y, width, height = _numbers(value, ("x", "y", "width", "height"), name, path)
-    turn = value.get("rotation", 0)
-    angle = math.radians(turn) if is_number(turn) else 0.0
-    cos, sin = math.cos(angle), math.sin(angle)
-    w, h = width * across, height * down
-    # Turned about its upper left corner, clockwise; the box is the upright one around it.
-    offsets = (
-        (0.0, 0.0),
-        (w * cos, w * sin),
-        (w * cos - h * sin, w * sin + h * cos),
-        (-h * sin, h * cos),
-    )
-    corners = [v for dx, dy in offsets for v in (x * across + dx, y * down + dy)]
-    return _Shape(label, _hull(corners), None)
-
-
-def _hull(values: list[float]) -> fields.Box:
-    xs, ys = values[0::2], values[1::2]
-    if not xs:
-        return (0.0, 0.0, 0.0, 0.0)
-    box = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return (round(box[0], 3), round(box[1], 3), round(box[2], 3), round(box[3], 3))
-
-
 def _order(found: set[str], wanted: KeypointSet | None, notes: list[str]) -> list[str]:
     """The keypoint names of the file, in order; notes say where the order comes from."""
     plain_found = {plain(name) for name in found}
@@ -286,9 +113,9 @@ def _order(found: set[str], wanted: KeypointSet | None, notes: list[str]) -> lis
 
 
 def _content(
-    images: list[dict[str, Any]], persons: list[tuple[int, _Shape]], names: list[str]
+    images: list[dict[str, Any]], persons: list[tuple[int, Person]], names: list[str]
 ) -> dict[str, Any]:
-    labels = list(dict.fromkeys(person.label for _, person in persons)) or [_PERSON]
+    labels = list(dict.fromkeys(person.label for _, person in persons)) or [PERSON]
     ids = {label: number for number, label in enumerate(labels, start=1)}
     annotations = []
     for number, (image_id, person) in enumerate(persons, start=1):
