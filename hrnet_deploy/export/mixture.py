@@ -19,8 +19,8 @@ from hrnet_deploy.evaluation.run import evaluate
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.export.calibration import calibrate, convolution_inputs
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint
+from hrnet_deploy.export.gates import DECODE_TOLERANCE_PX, POSE_OKS_MEAN, POSE_P95_CELLS
 from hrnet_deploy.export.model import build_hrnet, float_dtype
-from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, POSE_OKS_MEAN, POSE_P95_CELLS
 from hrnet_deploy.export.quantization import EightBit, Quantization, may_be_quantized
 from hrnet_deploy.export.run import Say, checkpoint_spec
 from hrnet_deploy.export.sensitivity import blocks_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from hrnet_deploy import __version__
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.export.choice import ModelChoice
-from hrnet_deploy.export.parity import DECODE_TOLERANCE_PX, HEATMAP_TOLERANCE
+from hrnet_deploy.export.gates import DECODE_TOLERANCE_PX, HEATMAP_TOLERANCE
 from hrnet_deploy.export.recipes import Recipe
 from hrnet_deploy.export.settings import ExportSettings, Precision
 from hrnet_deploy.spec import ModelSpec

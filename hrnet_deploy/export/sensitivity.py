@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineOutput, load_engine
-from hrnet_deploy.export.parity import CONFIDENT_SCORE
+from hrnet_deploy.export.gates import CONFIDENT_SCORE
 from hrnet_deploy.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ pytest.importorskip("onnxruntime")
 
 from hrnet_deploy.cli import main  # noqa: E402
 from hrnet_deploy.engines import load_engine  # noqa: E402
-from hrnet_deploy.export import parity  # noqa: E402
+from hrnet_deploy.export import gates  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "hrnet_deploy"]
 Cli = Callable[..., tuple[int, str, str]]
@@ -136,7 +136,7 @@ def test_failed_parity_writes_nothing(
     cli: Cli, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tolerance that no rounding meets stands in for a miscompiled graph."""
-    monkeypatch.setitem(parity.HEATMAP_TOLERANCE, "fp16", 1e-12)
+    monkeypatch.setitem(gates.HEATMAP_TOLERANCE, "fp16", 1e-12)
     code, _, err = cli("export", checkpoint, *SIZE)
     assert code == 1
     assert "parity failed, heatmap error max diff" in last_line(err)
@@ -307,7 +307,7 @@ def test_a_network_that_is_not_adopted_rightly_is_no_fault_of_its_precision(
     network = foreign_network(tmp_path / "foreign.onnx")
     recipe = tmp_path / "mine.toml"
     recipe.write_text(RECIPE)
-    monkeypatch.setitem(parity.HEATMAP_TOLERANCE, "fp32", 1e-12)
+    monkeypatch.setitem(gates.HEATMAP_TOLERANCE, "fp32", 1e-12)
     code, _, err = cli("adopt", network, "--recipe", recipe)
     assert code == 1
     assert last_line(err).endswith("Nothing was written in its place; please report it.")

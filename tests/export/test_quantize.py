@@ -281,7 +281,7 @@ def test_openvino_is_held_to_8_bit(small_onnx: Path) -> None:
 
 def test_poses_that_jump_fail_the_gates_of_int8(small: ModuleType, tmp_path: Path) -> None:
     """Heatmaps that are sure of themselves, and the same ones moved by four pixels."""
-    from hrnet_deploy.export.parity import POSE_P95_CELLS
+    from hrnet_deploy.export.gates import POSE_P95_CELLS
 
     right, wrong = painted(small, 0), painted(small, 4)
     crops = seeded_crops(small.SIZE_HW, 4)
