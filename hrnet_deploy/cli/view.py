@@ -59,7 +59,7 @@ def command(
     for module in ("starlette", "uvicorn"):
         require(module, extra="view", purpose="view")
     from hrnet_deploy.view.bench import Bench
-    from hrnet_deploy.view.serve import serve
+    from hrnet_deploy.view.serve import reserved, serve
     from hrnet_deploy.zoo.pretrained import detector_file, named_engine
 
     if detector_config is not None and detector is None:
@@ -72,19 +72,22 @@ def command(
             click.launch(address)
 
     with contextlib.ExitStack() as stack:
-        engines = [
-            (path, stack.enter_context(engine_options.open(named_engine(path, say=say), say)))
-            for path in engine_paths
-        ]
+        place = stack.enter_context(reserved(port))
         finder = None
         if detector is not None:
             from hrnet_deploy.predict.detector.detector import PersonDetector
 
             file = detector_file(detector, say=say)
             finder = PersonDetector(file, detector_config, threads=engine_options.threads)
-            stack.callback(finder.close)
+            stack.enter_context(finder)
+        # Last, since a checkpoint that a name means may be exported here.
+        files = [named_engine(path, say=say) for path in engine_paths]
+        engines = [
+            (path, stack.enter_context(engine_options.open(file, say)))
+            for path, file in zip(engine_paths, files, strict=True)
+        ]
         try:
-            serve(Bench(engines, max_pixels, finder), port=port, ready=ready)
+            serve(Bench(engines, max_pixels, finder), place, ready=ready)
         except InterruptedRun as interrupted:
             problem, fix = "is closed", "Give the same command to open it again"
             number = interrupted.signal_number

@@ -12,6 +12,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 NAMES = ("127.0.0.1", "localhost")
+HTTP_PORT = 80
+"""Browsers leave it out of ``Host`` (RFC 9110, 4.2.3)."""
 HEADERS = {
     b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self'; "
     b"img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -54,6 +56,8 @@ class Guard:
 def _is_ours(scope: Scope) -> bool:
     port = scope["server"][1]
     hosts = {f"{name}:{port}".encode() for name in NAMES}
+    if port == HTTP_PORT:
+        hosts |= {name.encode() for name in NAMES}
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     named = [value.lower() for name, value in headers if name == b"host"]
     origins = [value for name, value in headers if name == b"origin"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -15,27 +16,36 @@ HOST = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does; the port may have been 0."""
+    """Says when it listens."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
-        self.listening = False
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         if self.started:
-            self.listening = True
-            port = self.servers[0].sockets[0].getsockname()[1]
-            self._ready(f"http://{HOST}:{port}/")
+            self._ready()
 
 
-def serve(bench: Bench, *, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; ``ready`` is told the address. Port 0 takes a free one."""
+def reserved(port: int) -> socket.socket:
+    """A socket that listens on ``port``, 0 for a free one; EnvironmentFault where it is taken."""
+    place = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((HOST, port))
+        place.listen()  # from now on nobody else gets it
+    except OSError as error:
+        place.close()
+        problem = f"port {port} on {HOST} is taken or not allowed"
+        raise EnvironmentFault("--port", problem, "Give another one, or 0 for any") from error
+    return place
+
+
+def serve(bench: Bench, place: socket.socket, *, ready: Callable[[str], None]) -> None:
+    """Serve on a ``reserved`` socket until SIGINT or SIGTERM; ``ready`` is told the address."""
     config = uvicorn.Config(
         application(bench),
-        host=HOST,
-        port=port,
         log_level="critical",
         access_log=False,
         server_header=False,
@@ -43,11 +53,5 @@ def serve(bench: Bench, *, port: int, ready: Callable[[str], None]) -> None:
         ws="none",
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config, ready)
-    try:
-        server.run()
-    except SystemExit as error:  # uvicorn's way to say that the port is taken
-        if server.listening:
-            raise
-        problem = f"port {port} on {HOST} is taken or not allowed"
-        raise EnvironmentFault("--port", problem, "Give another one, or 0 for any") from error
+    address = f"http://{HOST}:{place.getsockname()[1]}/"
+    _Server(config, lambda: ready(address)).run(sockets=[place])

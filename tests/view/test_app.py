@@ -124,6 +124,26 @@ def test_our_own_browser_is_answered(client: TestClient, headers: dict[str, str]
     assert client.get("/api/bench", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"host": "localhost"}, 200),
+        ({"host": "localhost:80"}, 200),
+        ({"host": "localhost", "origin": "http://localhost"}, 200),
+        ({"host": "evil.example"}, 403),
+        ({"host": "127.0.0.1:8123"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+    ],
+)
+def test_the_port_of_the_web_is_left_out_by_browsers(
+    paths: list[Path], headers: dict[str, str], status: int
+) -> None:
+    with load_engine(paths[0]) as engine:
+        browser = TestClient(application(Bench([(paths[0], engine)])), base_url="http://127.0.0.1")
+        assert browser.get("/api/bench", headers=headers).status_code == status
+
+
 def test_no_other_site_may_read(client: TestClient, content: bytes) -> None:
     preflight = client.options("/api/poses", headers={"origin": HOME})
     for answer in (preflight, client.get("/"), client.post("/api/picture", content=content)):

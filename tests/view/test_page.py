@@ -80,6 +80,25 @@ def test_a_port_that_is_taken(page: str, tiny_onnx: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--detector", "nothing.onnx"), "nothing.onnx: no such file"),
+        (("--detector", "no_such_name"), "no_such_name: "),
+    ],
+)
+def test_what_is_quickly_checked_is_checked_before_engines_are_loaded(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    process, line = started("--engine", str(broken), *words)
+    with process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, line) == (2, "")
+    assert err.splitlines()[-1].startswith(f"hrnet-deploy: error: {message}")
+
+
 _TO_SCREEN = (
     "const m = document.getElementById('canvas').getScreenCTM();"
     "const p = new DOMPoint(arguments[0], arguments[1]).matrixTransform(m); return [p.x, p.y]"
