@@ -117,6 +117,7 @@ class _Build:
         progress: Progress | None,
     ) -> BuiltPlan:
         trt = self._trt
+        self._tensorrt.forget_log()
         builder = self._tensorrt.created(trt.Builder, self._subject)
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self._tensorrt.log)
@@ -135,6 +136,7 @@ class _Build:
         monitor = _monitor(trt, cancelled, progress)
         if monitor is not None:
             config.progress_monitor = monitor
+        self._tensorrt.forget_log()  # such as those about a timing cache of another GPU
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise self._failed()
@@ -164,6 +166,10 @@ class _Build:
             # The embedded lean runtime would be host code, which we never allow to run.
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
             config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+        if self._tensorrt.major == 8:
+            # 8.6 gives a profile to one context alone unless it is told otherwise, and the runner
+            # has one for each batch size and slot; from 10 on contexts share it.
+            config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
         if settings.hardware_compatibility != "none":
             config.hardware_compatibility_level = self._compatibility_level()
 
@@ -217,10 +223,6 @@ class _Build:
             dimensions.set_shape(name, *shapes)
         if config.add_optimization_profile(dimensions) < 0:
             raise self._failed("TensorRT refused the batch profile")
-        if self._tensorrt.major == 8:
-            # 8.6 gives a profile to one context alone unless it is told otherwise, and the runner
-            # has one for each batch size and slot; from 10 on contexts share it.
-            config.set_preview_feature(self._trt.PreviewFeature.PROFILE_SHARING_0806, True)
 
     def _refused(self, parser: Any) -> DeployError:
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]

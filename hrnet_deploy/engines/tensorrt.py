@@ -28,9 +28,10 @@ from hrnet_deploy.engines.manifest import (
 )
 from hrnet_deploy.engines.trt_module import TensorRT, load_tensorrt
 from hrnet_deploy.engines.trt_plan import Plan
-from hrnet_deploy.engines.trt_slot import Replay, Slot, buckets
+from hrnet_deploy.engines.trt_replay import Replays
+from hrnet_deploy.engines.trt_slot import Slot
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.spec import INPUT_NAME, ModelSpec
+from hrnet_deploy.spec import ModelSpec
 
 SLOTS = 2
 
@@ -58,7 +59,6 @@ class TensorRTEngine(Engine):
 
     def __init__(
         self,
-        tensorrt: TensorRT,
         device: Device,
         plan: Plan,
         spec: ModelSpec,
@@ -67,17 +67,13 @@ class TensorRTEngine(Engine):
         graphs: bool = True,
     ) -> None:
         super().__init__(spec, info, plan.max_batch)
-        self._tensorrt = tensorrt
         self._device = device
-        self._plan: Plan | None = plan
-        self._graphs = graphs
         self._cutter: CropCutter | None = None
         self._turn = 0
-        self._buckets = buckets(plan.min_batch, plan.max_batch)
         with device:
             self._upload, self._compute, self._download = (device.stream() for _ in range(3))
             self._slots = [Slot(device, spec, plan.max_batch) for _ in range(SLOTS)]
-            self._scratch = device.allocate(max(plan.scratch_bytes, 1))
+            self._replays: Replays | None = Replays(device, plan, self._compute, graphs=graphs)
 
     def submit(self, crops_nhwc: NDArray[np.uint8] | Any, *, heatmaps: bool = False) -> Pending:
         """Start a batch of 1 to ``max_batch`` crops (n, h, w, 3) uint8 BGR.
@@ -144,11 +140,12 @@ class TensorRTEngine(Engine):
 
         For measurements: two calls with different ``repeats`` tell the time of one batch.
         """
-        bucket = next(size for size in self._buckets if size >= self._check_count(count))
+        replays = self._opened()
+        self._check_count(count)
         with self._device:
             slot = self._next_slot()
             for _ in range(repeats):
-                self._execute(slot, bucket)
+                replays.run(slot, count)
             self._device.drain(self._compute)
 
     def free_memory(self) -> tuple[int, int]:
@@ -158,7 +155,7 @@ class TensorRTEngine(Engine):
 
     def layer_report(self) -> str:
         """What every layer became, as the JSON of TensorRT's inspector."""
-        return self._opened().layer_report()
+        return self._opened().plan.layer_report()
 
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
         return self._output(self.submit(crops_nhwc, heatmaps=heatmaps))
@@ -190,7 +187,7 @@ class TensorRTEngine(Engine):
         device = self._device
         device.record(slot.uploaded, self._upload)
         device.wait(self._compute, slot.uploaded)
-        self._execute(slot, next(size for size in self._buckets if size >= count))
+        self._opened().run(slot, count)
         device.record(slot.computed, self._compute)
         device.wait(self._download, slot.computed)
         slot.download(count, heatmaps=heatmaps, stream=self._download)
@@ -198,50 +195,6 @@ class TensorRTEngine(Engine):
         pending = Pending(self, count, heatmaps)
         pending.slot, slot.owner = slot, pending
         return pending
-
-    def _execute(self, slot: Slot, bucket: int) -> None:
-        """Replay the graph of ``bucket``; the first time run it as it is and capture it then."""
-        replay = slot.replays.get(bucket)
-        if replay is None:
-            replay = slot.replays[bucket] = Replay(self._new_context(slot, bucket))
-            self._enqueue(replay.context)
-            if self._graphs:
-                # An error of the plain run shall not come out as one of the capture.
-                self._device.drain(self._compute)
-                with self._device.capture(self._compute) as captured:
-                    self._enqueue(replay.context)
-                replay.graph = captured[0]
-        elif replay.graph is not None:
-            self._device.replay(replay.graph, self._compute)
-        else:
-            self._enqueue(replay.context)
-
-    def _new_context(self, slot: Slot, bucket: int) -> Any:
-        """A context for ``bucket`` crops with the slot's addresses; all share the scratch memory.
-
-        They may: everything runs on one stream, one after the other.
-        """
-        plan = self._opened()
-        context = plan.new_context(int(self._compute))
-        if context is None:
-            raise self._failed("could not create an execution context")
-        plan.lend_memory(context, self._scratch)
-        shape = (bucket, *self.spec.input_size_hw, 3)
-        good = context.set_input_shape(INPUT_NAME, shape)
-        good = good and context.set_tensor_address(INPUT_NAME, slot.crops)
-        for name, address in slot.outputs.items():
-            good = good and context.set_tensor_address(name, address)
-        if not good or context.infer_shapes():
-            raise self._failed(f"refused a batch of {bucket}")
-        return context
-
-    def _enqueue(self, context: Any) -> None:
-        if not context.execute_async_v3(int(self._compute)):
-            raise self._failed("could not enqueue a batch")
-
-    def _failed(self, problem: str) -> Exception:
-        fix = "Run again; if it recurs, build the plan again"
-        return self._tensorrt.fault(self.info.path, f"TensorRT {problem}", fix)
 
     def _copy_in(self, slot: Slot, crops: DeviceArray) -> None:
         """Copy a batch that lies on the GPU into the slot, after whoever writes it."""
@@ -274,13 +227,13 @@ class TensorRTEngine(Engine):
             raise InputError("crops", problem, "Split them, or call run")
         return count
 
-    def _opened(self) -> Plan:
-        if self._plan is None:
+    def _opened(self) -> Replays:
+        if self._replays is None:
             raise InputError(self.info.path, "engine is closed", "Load it again")
-        return self._plan
+        return self._replays
 
     def _release(self) -> None:
-        """Contexts before the engine, the engine before the runtime, memory last.
+        """The plan and its contexts before the memory that they work in.
 
         What still runs is waited for: TensorRT must not lose a context under way.
         """
@@ -288,9 +241,9 @@ class TensorRTEngine(Engine):
             with contextlib.suppress(GpuFault):  # of a lost GPU, which was told before
                 for stream in (self._upload, self._compute, self._download):
                     self._device.drain(stream)
-            for slot in self._slots:
-                slot.replays.clear()
-            self._plan = None
+            if self._replays is not None:
+                self._replays.close()
+                self._replays = None
         self._device.close()
 
 
@@ -336,7 +289,7 @@ def open_plan(
             precision=manifest.precision,
             versions={"tensorrt": tensorrt.version, "cuda": manifest.cuda},
         )
-        return TensorRTEngine(tensorrt, device, plan, manifest.spec, info, graphs=graphs)
+        return TensorRTEngine(device, plan, manifest.spec, info, graphs=graphs)
     except BaseException:
         device.close()
         raise

@@ -70,11 +70,14 @@ class TensorRT:
             fix = "Update the NVIDIA driver, or install a TensorRT made for its CUDA"
             raise self.fault(subject, problem, fix) from error
 
+    def forget_log(self) -> None:
+        """Before a call: what was logged so far is no reason for its failure."""
+        self.log.errors.clear()
+        self.log.warnings.clear()
+
     def fault(self, subject: str, problem: str, fix: str) -> EnvironmentFault:
         """An error with the last lines that TensorRT logged: errors, or else warnings."""
         lines = "; ".join(self.log.errors or self.log.warnings) or "TensorRT logged no reason"
-        self.log.errors.clear()
-        self.log.warnings.clear()
         return EnvironmentFault(subject, f"{problem} ({lines})", fix)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hrnet_deploy.engines.cuda.device import Stream
 from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.engines.trt_slot import output_shapes
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.spec import INPUT_NAME, ModelSpec
 
 Tensor = tuple[str, str, tuple[int, ...]]
@@ -17,10 +19,15 @@ _AGAIN = "Build the plan again"
 
 
 class LoadedPlan:
-    """A deserialised plan of whatever kind: the engine, with the runtime that it needs to live."""
+    """A deserialised plan of whatever kind: the engine, with the runtime that it needs to live.
+
+    What TensorRT refuses is an EnvironmentFault with its reason.
+    """
 
     def __init__(self, tensorrt: TensorRT, content: bytes, path: Path) -> None:
         trt = tensorrt.module
+        tensorrt.forget_log()
+        self._tensorrt, self._path = tensorrt, str(path)
         self._trt = trt
         self._runtime = tensorrt.created(trt.Runtime, str(path))
         self.engine = self._runtime.deserialize_cuda_engine(content)
@@ -34,27 +41,61 @@ class LoadedPlan:
             return int(self.engine.device_memory_size_v2)
         return int(self.engine.device_memory_size)
 
-    def new_context(self, stream: int) -> Any:
-        """An execution context without memory of its own, None where TensorRT gives none.
+    def new_context(self, scratch: int, stream: Stream) -> Any:
+        """An execution context for ``stream`` that works in ``scratch_bytes`` of device memory.
 
-        It is ready for what follows on ``stream``, a CUDA handle.
+        ``scratch`` is its address. Contexts may share it where all run on one stream.
         """
+        self._tensorrt.forget_log()
+        context = self._bare_context()
+        if context is None:
+            raise self.fault("could not create an execution context")
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(scratch, self.scratch_bytes)
+        else:
+            context.device_memory = scratch
+        # 8.6 leaves every context but the first without a profile, also where they share it.
+        if context.active_optimization_profile != 0:
+            try:
+                context.set_optimization_profile_async(0, int(stream))
+            except RuntimeError as error:
+                raise self.fault("could not choose the batch profile") from error
+        return context
+
+    def _bare_context(self) -> Any:
+        """A context without memory of its own."""
         if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self.engine.create_execution_context(strategy)
-        else:
-            context = self.engine.create_execution_context_without_device_memory()
-        if context is None or context.active_optimization_profile == 0:
-            return context
-        # 8.6 may leave every context but the first without a profile, also where they share it.
-        return context if context.set_optimization_profile_async(0, stream) else None
+            return self.engine.create_execution_context(strategy)
+        return self.engine.create_execution_context_without_device_memory()
 
-    def lend_memory(self, context: Any, address: int) -> None:
-        """Give ``context`` the ``scratch_bytes`` of device memory at ``address`` to work in."""
-        if hasattr(context, "set_device_memory"):
-            context.set_device_memory(address, self.scratch_bytes)
-        else:
-            context.device_memory = address
+    def set_shapes(self, context: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """The shapes of all inputs of ``context``; those of the outputs follow from them."""
+        self._tensorrt.forget_log()
+        good = all(context.set_input_shape(name, shape) for name, shape in shapes.items())
+        try:
+            good = good and not context.infer_shapes()
+        except RuntimeError:  # where the shapes contradict one another
+            good = False
+        if not good:
+            raise self.fault(f"refused the input {dict(shapes)}")
+
+    def set_addresses(self, context: Any, addresses: Mapping[str, int]) -> None:
+        """Where the inputs and outputs of ``context`` lie in device memory."""
+        for name, address in addresses.items():
+            if not context.set_tensor_address(name, address):
+                raise self.fault(f"refused the memory of {name}")
+
+    def enqueue(self, context: Any, stream: Stream) -> None:
+        """Run ``context`` once, in the order of ``stream``."""
+        self._tensorrt.forget_log()
+        if not context.execute_async_v3(int(stream)):
+            raise self.fault("could not enqueue a batch")
+
+    def fault(self, problem: str) -> EnvironmentFault:
+        """An error with the reason that TensorRT logged."""
+        fix = "Run again; if it recurs, build the plan again"
+        return self._tensorrt.fault(self._path, f"TensorRT {problem}", fix)
 
     def layer_report(self) -> str:
         """The inspector's JSON about every layer."""

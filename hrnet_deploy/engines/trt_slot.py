@@ -1,31 +1,18 @@
-"""A slot holds the buffers, events and graphs of one batch on its way through the GPU."""
+"""A slot holds the buffers and events of one batch on its way through the GPU."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineOutput
-from hrnet_deploy.engines.cuda.device import Device, Graph, PinnedArray
+from hrnet_deploy.engines.cuda.device import Device, PinnedArray
 from hrnet_deploy.engines.cuda.frames import FrameUpload
 from hrnet_deploy.spec import HEATMAPS_NAME, KEYPOINTS_NAME, SCORES_NAME, ModelSpec
 
 FLOAT_BYTES = 4
-
-
-@dataclass
-class Replay:
-    """What runs one batch size on one slot: a context with its addresses set, and its graph.
-
-    A context must not be changed once a graph was captured from it (TensorRT, "CUDA graphs"),
-    hence one for each batch size and slot.
-    """
-
-    context: Any
-    graph: Graph | None = None
 
 
 class Slot:
@@ -35,13 +22,12 @@ class Slot:
         self._device = device
         self._spec = spec
         self._max_batch = max_batch
-        crop_bytes = 3 * spec.input_size_hw[0] * spec.input_size_hw[1]
-        self.crops = device.allocate(max_batch * crop_bytes)
-        self.crop_bytes = crop_bytes
-        self.staging = device.pinned((max_batch, *spec.input_size_hw, 3), np.uint8)
+        self.crop_shape = (*spec.input_size_hw, 3)
+        self.crop_bytes = int(np.prod(self.crop_shape))
+        self.crops = device.allocate(max_batch * self.crop_bytes)
+        self.staging = device.pinned((max_batch, *self.crop_shape), np.uint8)
         self.frames = FrameUpload(device)
         self.uploaded, self.computed, self.done = (device.event() for _ in range(3))
-        self.replays: dict[int, Replay] = {}
         self.owner: object | None = None
         self.borrowed: object | None = None
         """Somebody else's arrays that the GPU still reads."""
@@ -83,15 +69,3 @@ def output_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 def wanted(heatmaps: bool) -> tuple[str, ...]:
     """The outputs to bring back."""
     return (KEYPOINTS_NAME, SCORES_NAME) + ((HEATMAPS_NAME,) if heatmaps else ())
-
-
-def buckets(smallest: int, largest: int) -> tuple[int, ...]:
-    """The batch sizes that get a graph of their own: 1, 2, 3, 4, 6, 8, 12, ... up to ``largest``.
-
-    A batch runs in the next larger one, so at most a third of the work is for nothing.
-    """
-    sizes, power = {smallest, largest}, 1
-    while power <= largest:
-        sizes |= {power, power * 3 // 2}
-        power *= 2
-    return tuple(sorted(size for size in sizes if smallest <= size <= largest))

@@ -41,7 +41,7 @@ class PlanTensors(Closing):
         path: Path,
         max_shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
-        self._tensorrt, self._path = tensorrt, path
+        self._path = path
         self._device = Device(tensorrt.gpu.index)
         self._plan: LoadedPlan | None = None
         try:
@@ -55,41 +55,37 @@ class PlanTensors(Closing):
     def _open(self, plan: LoadedPlan, max_shapes: Mapping[str, tuple[int, ...]]) -> None:
         engine, device = plan.engine, self._device
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        self._types = {name: DTYPES[engine.get_tensor_dtype(name).name] for name in names}
+        self._types = {name: self._type(name, engine.get_tensor_dtype(name).name) for name in names}
         inputs = {n for n in names if engine.get_tensor_mode(n).name == "INPUT"}
         if inputs != set(max_shapes):
             problem = f"takes {', '.join(sorted(inputs))}, not {', '.join(sorted(max_shapes))}"
             raise InputError(self._path, problem, "Build the plan again")
         self._outputs = [name for name in names if name not in inputs]
         self._stream = device.stream()
-        self._context = plan.new_context(int(self._stream))
-        if self._context is None:
-            raise self._failed("could not create an execution context")
-        plan.lend_memory(self._context, device.allocate(max(plan.scratch_bytes, 1)))
-        self._set_shapes(max_shapes)
+        scratch = device.allocate(max(plan.scratch_bytes, 1))
+        self._context = plan.new_context(scratch, self._stream)
+        plan.set_shapes(self._context, max_shapes)
         self._host: dict[str, PinnedArray] = {}
         self._memory: dict[str, int] = {}
         for name in names:
             shape = self._shape(name) if name in self._outputs else max_shapes[name]
             self._host[name] = device.pinned((int(np.prod(shape)),), self._types[name])
             self._memory[name] = device.allocate(max(1, self._host[name].array.nbytes))
-            if not self._context.set_tensor_address(name, self._memory[name]):
-                raise self._failed(f"refused the memory of {name}")
+        plan.set_addresses(self._context, self._memory)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Every output for one batch of inputs, which are cast to the plan's types."""
         if self._plan is None:
             raise InputError(self._path, "is closed", "Load it again")
-        device, stream = self._device, self._stream
+        plan, device, stream = self._plan, self._device, self._stream
         with device:
-            self._set_shapes({name: array.shape for name, array in inputs.items()})
+            plan.set_shapes(self._context, {name: array.shape for name, array in inputs.items()})
             for name, array in inputs.items():
                 host = self._host[name]
                 host.array[: array.size] = array.ravel()
                 size = array.size * host.array.itemsize
                 device.upload(self._memory[name], host.address, size, stream)
-            if not self._context.execute_async_v3(int(stream)):
-                raise self._failed("could not enqueue a batch")
+            plan.enqueue(self._context, stream)
             shapes = {name: self._shape(name) for name in self._outputs}
             for name, shape in shapes.items():
                 host = self._host[name]
@@ -103,13 +99,15 @@ class PlanTensors(Closing):
 
     def close(self) -> None:
         """Free the plan before the memory that it works in."""
-        self._context = self._plan = None
+        with self._device:
+            self._context = self._plan = None
         self._device.close()
 
-    def _set_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        good = all(self._context.set_input_shape(name, shape) for name, shape in shapes.items())
-        if not good or self._context.infer_shapes():
-            raise self._failed(f"refused the input {dict(shapes)}")
+    def _type(self, name: str, kind: str) -> type[np.generic]:
+        if kind not in DTYPES:
+            problem = f"its tensor {name} is of the type {kind}, which is not read"
+            raise InputError(self._path, problem, f"Export it with {', '.join(DTYPES)}")
+        return DTYPES[kind]
 
     def _shape(self, name: str) -> tuple[int, ...]:
         shape = tuple(int(side) for side in self._context.get_tensor_shape(name))
@@ -117,7 +115,3 @@ class PlanTensors(Closing):
             problem = f"its output {name} has no size before it is computed {shape}"
             raise InputError(self._path, problem, "Export it without suppression in the graph")
         return shape
-
-    def _failed(self, problem: str) -> Exception:
-        fix = "Run again; if it recurs, build the plan again"
-        return self._tensorrt.fault(str(self._path), f"TensorRT {problem}", fix)

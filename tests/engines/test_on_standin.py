@@ -149,6 +149,7 @@ def test_int8_is_asked_for_where_types_are_not_strong(
         ("enqueue", 3, "could not enqueue a batch"),
         ("builder", 3, "cannot use the GPU (CUDA initialization failure with error: 35). Update"),
         ("runtime", 3, "cannot use the GPU (CUDA initialization failure with error: 35). Update"),
+        ("shapes", 3, "refused the input {'crops': (1, 64, 48, 3)} (shapes contradict"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_leaves_the_old_plan(

@@ -17,7 +17,7 @@ FILES = (
     "tensorrt.py",
     "trt_module.py",
     "trt_plan.py",
-    "trt_slot.py",
+    "trt_replay.py",
     "trt_tensors.py",
 )
 
@@ -25,8 +25,6 @@ OBJECTS = {
     "builder": "Builder",
     "config": "IBuilderConfig",
     "context": "IExecutionContext",
-    "replay.context": "IExecutionContext",
-    "self._context": "IExecutionContext",
     "dimensions": "IOptimizationProfile",
     "engine": "ICudaEngine",
     "inspector": "EngineInspector",
@@ -34,6 +32,7 @@ OBJECTS = {
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
     "self.engine": "ICudaEngine",
+    "self._context": "IExecutionContext",
     "self._runtime": "Runtime",
 }
 """The names under which these files hold objects of TensorRT."""

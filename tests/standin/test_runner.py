@@ -26,7 +26,8 @@ from hrnet_deploy.engines.cuda import dlpack
 from hrnet_deploy.engines.cuda.device import Device, GpuFault
 from hrnet_deploy.engines.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from hrnet_deploy.engines.tensorrt import TensorRTEngine, load_plan_engine
-from hrnet_deploy.engines.trt_slot import buckets
+from hrnet_deploy.engines.trt_plan import LoadedPlan
+from hrnet_deploy.engines.trt_replay import buckets
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
 from tests.standin.persons import Crops, assert_same, cut_on_host, frames_and_crops
@@ -278,7 +279,7 @@ def test_closing_waits_for_what_still_runs(plan: Path, monkeypatch: pytest.Monke
     drain, alive = engine._device.drain, []
 
     def watched(stream: object) -> None:
-        alive.append(engine._plan is not None)
+        alive.append(engine._replays is not None)
         drain(stream)
 
     engine.submit(noise(3))
@@ -313,16 +314,16 @@ def test_an_enqueue_that_fails_in_a_capture_leaves_the_stream_usable(
     plan: Path, reference: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with load_plan_engine(plan) as engine:
-        real = TensorRTEngine._enqueue
+        real = LoadedPlan.enqueue
         calls = []
 
-        def second_fails(self: TensorRTEngine, context: object) -> None:
+        def second_fails(self: LoadedPlan, context: object, stream: object) -> None:
             calls.append(context)
             if len(calls) == 2:
-                raise self._failed("could not enqueue a batch")
-            real(self, context)
+                raise self.fault("could not enqueue a batch")
+            real(self, context, stream)
 
-        monkeypatch.setattr(TensorRTEngine, "_enqueue", second_fails)
+        monkeypatch.setattr(LoadedPlan, "enqueue", second_fails)
         with pytest.raises(EnvironmentFault):
             engine.run(noise(2))
         monkeypatch.undo()

@@ -157,14 +157,24 @@ class IExecutionContext(_Strict):
     def __init__(self, engine: ICudaEngine, *, owns_memory: bool) -> None:
         self._engine, self._has_memory = engine, owns_memory
         engine._contexts += 1
-        alone = (
-            __version__.startswith("8.") and "PROFILE_SHARING_0806" not in engine._head["preview"]
-        )
-        self._may_share = not alone
+        # 8.6 puts the first context alone on the profile, and lets others on it only if told to.
         self._profile = -1 if __version__.startswith("8.") and engine._contexts > 1 else 0
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._keep: list[object] = []
+
+    @property
+    def active_optimization_profile(self) -> int:
+        return self._profile
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        assert profile_index == 0
+        assert stream_handle > 2
+        if "PROFILE_SHARING_0806" not in self._engine._head["preview"]:  # type: ignore[operator]
+            _say(self._engine._logger, "ERROR", "Profile 0 has been chosen by another context")
+            raise RuntimeError("Error in set optimization profile async.")
+        self._profile = profile_index
+        return True
 
     def set_device_memory(self, memory: int, size: int) -> None:
         assert memory % 256 == 0
@@ -177,23 +187,12 @@ class IExecutionContext(_Strict):
             return
         super().__setattr__(name, value)
 
-    @property
-    def active_optimization_profile(self) -> int:
-        return self._profile
-
-    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-        if not self._may_share:
-            _say(self._engine._logger, "ERROR", "Profile 0 has been chosen by another context")
-            return False
-        self._profile = profile_index
-        return True
-
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         fixed = tuple(self._engine.get_tensor_shape(name))
         low, _, high = self._engine._head["profile"].get(name, (fixed, fixed, fixed))  # type: ignore[attr-defined]
         good = all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
         if self._profile < 0:
-            _say(self._engine._logger, "ERROR", "An optimization profile has to be set first")
+            _say(self._engine._logger, "ERROR", "no optimization profile is set")
             return False
         if good:
             self._shapes[name] = shape
@@ -212,6 +211,9 @@ class IExecutionContext(_Strict):
         return Dims(batch if side < 0 else side for side in fixed)
 
     def infer_shapes(self) -> list[str]:
+        if FAULT == "shapes":
+            _say(self._engine._logger, "ERROR", "shapes contradict one another")
+            raise RuntimeError("infer_shapes error code: -1")
         return [name for name in self._engine._inputs if name not in self._shapes]
 
     def execute_async_v3(self, stream_handle: int) -> bool:
