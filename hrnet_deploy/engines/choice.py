@@ -83,7 +83,7 @@ def _why_not_openvino(file_precision: str) -> str | None:
 
 
 def _openvino(precision: str, file_precision: str, why: str) -> Choice:
-    if precision == "exact" or (precision == "fastest" and file_precision == "int8"):
+    if precision == "exact" or (precision == "fastest" and file_precision != "fp32"):
         return Choice("openvino", None, f"OpenVINO in {file_precision}, {why}")
     ov = require("openvino", extra="openvino", purpose=f"the precision {precision}")
     native = "bf16" in native_precisions(ov)

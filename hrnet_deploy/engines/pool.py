@@ -20,17 +20,20 @@ from hrnet_deploy.spec import ModelSpec
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """``"0,1"`` -> ("cuda:0", "cuda:1"); "cpu" and "cuda:N" stay as they are (InputError)."""
-    devices = tuple(
-        f"cuda:{part.strip()}" if part.strip().isdecimal() else part.strip()
-        for part in text.split(",")
-    )
+    """``"0,1"`` -> ("cuda:0", "cuda:1"); "cuda" is the first GPU, "cpu" stays (InputError)."""
+    devices = tuple(_device_name(part.strip()) for part in text.split(","))
     if not all(devices):
         raise InputError("devices", f"is '{text}'", "Give a list such as 0,1 or cpu,cpu")
     gpus = [device for device in devices if device != "cpu"]
     if len(set(gpus)) < len(gpus):
         raise InputError("devices", f"names a GPU twice in '{text}'", "Name each GPU once")
     return devices
+
+
+def _device_name(word: str) -> str:
+    """``0``, ``cuda``, ``cuda:0`` and ``cuda:00`` are one device, ``cuda:0``."""
+    number = "0" if word == "cuda" else word.removeprefix("cuda:")
+    return f"cuda:{int(number)}" if number.isascii() and number.isdecimal() else word
 
 
 class PoolEngine(Engine):

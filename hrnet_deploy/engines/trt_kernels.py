@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import dataclass
 
+from hrnet_deploy.errors import EnvironmentFault
+
 LISTING = "Layers:\n"
 """How the message begins that lists every kernel (detailed profiling verbosity, verbose log)."""
 
@@ -75,7 +77,10 @@ class Kernel:
 
 
 def read_kernels(listing: str) -> list[Kernel]:
-    """The kernels of ``listing`` in the order in which they run."""
+    """The kernels of ``listing`` in the order in which they run.
+
+    Raises EnvironmentFault for a type of a newer TensorRT, whose size is not known here.
+    """
     entries = (_ENTRY.match(line) for line in listing.splitlines())
     return [_kernel(entry) for entry in entries if entry and entry["kind"] not in _NO_KERNELS]
 
@@ -92,7 +97,11 @@ def _kernel(entry: re.Match[str]) -> Kernel:
 
 
 def _tensors(text: str) -> tuple[Tensor, ...]:
-    return tuple(
-        Tensor(name, tuple(int(side) for side in shape.split(",") if side), dtype)
-        for name, shape, dtype in _TENSOR.findall(text)
-    )
+    return tuple(_tensor(*words) for words in _TENSOR.findall(text))
+
+
+def _tensor(name: str, shape: str, dtype: str) -> Tensor:
+    if dtype not in _BITS:
+        problem = f"lists {name} with the type {dtype}, whose size is not known"
+        raise EnvironmentFault("TensorRT", problem, "Report it with the version of TensorRT")
+    return Tensor(name, tuple(int(side) for side in shape.split(",") if side), dtype)

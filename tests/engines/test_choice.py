@@ -94,6 +94,14 @@ def test_what_does_not_go_together_is_said(
         choose(path, **arguments)
 
 
+@pytest.mark.parametrize("typed", ["fp16", "int8", "fp8"])
+def test_the_fastest_of_a_file_that_is_no_float32_is_its_own(machine: Any, typed: str) -> None:
+    machine(BF16)
+    chosen = choose("w.onnx", backend="openvino", precision="fastest", file_precision=typed)
+    assert (chosen.backend, chosen.precision) == ("openvino", None)
+    assert f"OpenVINO in {typed}, asked for" in chosen.reason
+
+
 def test_bf16_on_a_processor_without_it_is_an_environment_fault(machine: Any) -> None:
     machine(PLAIN)
     with pytest.raises(EnvironmentFault, match="precision: is bf16, which this processor does not"):

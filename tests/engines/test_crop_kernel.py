@@ -171,6 +171,19 @@ def test_nvrtc_compiles_the_kernel(capability: tuple[int, int]) -> None:
     assert CROP_KERNEL.encode() in cubin
 
 
+def test_an_nvrtc_that_is_too_new_for_the_driver_is_named() -> None:
+    pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
+    with pytest.raises(EnvironmentFault) as caught:
+        compile_kernel(CROP_SOURCE, (9, 0), (11, 8))
+    if "cannot be found" in str(caught.value):
+        pytest.skip(str(caught.value))
+    assert "the driver is for CUDA 11.8" in str(caught.value)
+    assert str(caught.value).endswith(
+        "nvidia-cuda-nvrtc; pip install 'cuda-bindings<12' nvidia-cuda-nvrtc-cu11"
+    )
+    assert compile_kernel(CROP_SOURCE, (9, 0), (99, 0)).startswith(b"\x7fELF")
+
+
 def test_a_fault_in_the_source_is_said_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
     source = tmp_path / "broken.cu"

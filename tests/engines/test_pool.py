@@ -125,13 +125,14 @@ def test_a_worker_that_cannot_load_says_why(tiny_onnx: Path, tmp_path: Path) -> 
         ("cpu,cpu", ("cpu", "cpu")),
         ("cuda:0, cuda:3", ("cuda:0", "cuda:3")),
         ("2", ("cuda:2",)),
+        ("cuda,cuda:01", ("cuda:0", "cuda:1")),
     ],
 )
 def test_lists_of_devices(text: str, expected: tuple[str, ...]) -> None:
     assert parse_devices(text) == expected
 
 
-@pytest.mark.parametrize("text", ["0,", ",", "", "0,0", "cuda:1,1"])
+@pytest.mark.parametrize("text", ["0,", ",", "", "0,0", "cuda:1,1", "cuda,cuda:0", "01,1"])
 def test_other_lists_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="devices: "):
         parse_devices(text)

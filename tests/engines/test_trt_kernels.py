@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hrnet_deploy.engines.trt_kernels import LISTING, Tensor, read_kernels
+from hrnet_deploy.errors import EnvironmentFault
 
 HALF = "Strides: [6,2,1], StrideOrder: [2,1,0], Datatype: Half, Format: (NHWC) Channel major format"
 FLOAT = "Strides: [1], StrideOrder: [0], Datatype: Float, Format: (Linear) Row major linear format"
@@ -34,6 +37,11 @@ def test_what_it_moves_is_counted_once() -> None:
     (kernel,) = read_kernels(TEXT)
     assert kernel.bytes == 4 * 3 * 2 * 2 + 2 * 5 * 4
     assert kernel.weight_bytes == 40
+
+
+def test_a_type_of_unknown_size_is_named() -> None:
+    with pytest.raises(EnvironmentFault, match="TensorRT: lists b with the type FP4, whose size"):
+        read_kernels(TEXT.replace("[2,5], " + FLOAT, "[2,5], " + FLOAT.replace("Float", "FP4")))
 
 
 def test_a_plan_without_kernels() -> None:

@@ -54,6 +54,8 @@ Stream* legacy() { static Stream stream; return &stream; }
 Stream* of(void* handle) { return (uintptr_t)handle <= 2 ? legacy() : (Stream*)handle; }
 thread_local std::vector<void*> contexts;
 int sticky = SUCCESS;
+std::map<int, int> retained;  // primary contexts
+int resets = 0;
 
 int run_until(Stream* stream, size_t position)
 {
@@ -87,7 +89,12 @@ bool inside(uint64_t address, size_t size)
 extern "C" {
 
 int cuInit(unsigned) { return gpus() > 0 ? SUCCESS : NO_DEVICE; }
-int cuDriverGetVersion(int* version) { *version = 13000; return SUCCESS; }
+int cuDriverGetVersion(int* version)
+{
+    const char* wanted = getenv("STANDIN_CUDA");
+    *version = wanted ? atoi(wanted) : 13000;
+    return SUCCESS;
+}
 int cuDeviceGetCount(int* count) { *count = gpus(); return SUCCESS; }
 int cuDeviceGet(int* device, int index)
 {
@@ -120,10 +127,15 @@ int cuGetErrorString(int, const char** text) { *text = "stand-in"; return SUCCES
 
 int cuDevicePrimaryCtxRetain(void** context, int device)
 {
+    ++retained[device];
     *context = (void*)(uintptr_t)(0x1000 + device);
     return SUCCESS;
 }
-int cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+int cuDevicePrimaryCtxRelease_v2(int device)
+{
+    if (--retained[device] == 0) ++resets;
+    return SUCCESS;
+}
 int cuCtxPushCurrent_v2(void* context) { contexts.push_back(context); return SUCCESS; }
 int cuCtxPopCurrent_v2(void** context)
 {
@@ -280,9 +292,10 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
     });
 }
 
-// For the tests: how much is allocated now, and a failure to come.
+// For the tests: how much is allocated now, a failure to come, contexts that were reset.
 int64_t standin_allocated() { return (int64_t)(allocations.size() + host_allocations.size()); }
 void standin_break() { sticky = ILLEGAL_ADDRESS; }
+int standin_resets() { return resets; }
 
 int cuGetProcAddress_v2(const char* symbol, void** function, int, uint64_t, int* result)
 {

@@ -26,6 +26,7 @@ from hrnet_deploy.engines.cuda import dlpack
 from hrnet_deploy.engines.cuda.device import Device, GpuFault
 from hrnet_deploy.engines.manifest import Manifest, manifest_path, read_manifest, write_manifest
 from hrnet_deploy.engines.tensorrt import TensorRTEngine, load_plan_engine
+from hrnet_deploy.engines.trt_module import load_tensorrt
 from hrnet_deploy.engines.trt_plan import LoadedPlan
 from hrnet_deploy.engines.trt_replay import buckets
 from hrnet_deploy.errors import DeployError, EnvironmentFault, InputError
@@ -308,6 +309,16 @@ def test_an_enqueue_that_fails_is_an_error(plan: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr("tensorrt.FAULT", "enqueue")
         with pytest.raises(EnvironmentFault, match=r"could not enqueue a batch \(enqueueV3: not"):
             engine.run(noise(2))
+
+
+def test_what_was_logged_before_is_no_reason(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load_plan_engine(plan) as engine:
+        log = load_tensorrt(0, subject="test").log
+        log.log(type(log).Severity.ERROR, "timing cache of another GPU")
+        monkeypatch.setattr("tensorrt.FAULT", "enqueue")
+        with pytest.raises(EnvironmentFault) as caught:
+            engine.run(noise(2))
+        assert "another GPU" not in str(caught.value)
 
 
 def test_an_enqueue_that_fails_in_a_capture_leaves_the_stream_usable(

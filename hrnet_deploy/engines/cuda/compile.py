@@ -16,13 +16,20 @@ _INSTALL = (
 )
 
 
-def compile_kernel(source: Path, compute_capability: tuple[int, int]) -> bytes:
+def compile_kernel(
+    source: Path,
+    compute_capability: tuple[int, int],
+    cuda_of_driver: tuple[int, int] | None = None,
+) -> bytes:
     """The cubin of ``source`` for GPUs of ``compute_capability`` (major, minor).
 
-    Raises EnvironmentFault where NVRTC is missing, does not know that GPU, or refuses the source;
-    its log is part of the message.
+    Raises EnvironmentFault where NVRTC is missing, makes kernels that a driver for
+    ``cuda_of_driver`` does not load, does not know that GPU, or refuses the source; its log is part
+    of the message.
     """
     nvrtc = _nvrtc()
+    if cuda_of_driver is not None:
+        _check_loadable(nvrtc, cuda_of_driver)
     text = source.read_bytes()
     program = _checked(nvrtc, nvrtc.nvrtcCreateProgram(text, source.name.encode(), 0, [], []))
     try:
@@ -49,6 +56,16 @@ def _cubin(nvrtc: Any, program: Any, source: Path, compute_capability: tuple[int
     return cubin
 
 
+def _check_loadable(nvrtc: Any, driver: tuple[int, int]) -> None:
+    """A driver loads kernels of its own major version of CUDA and of older ones."""
+    major, minor = _checked(nvrtc, nvrtc.nvrtcVersion())
+    if major > driver[0]:
+        problem = f"is that of CUDA {major}.{minor}, the driver is for CUDA {driver[0]}.{driver[1]}"
+        fix = f"pip install 'cuda-bindings<{driver[0] + 1}' nvidia-cuda-nvrtc-cu{driver[0]}"
+        fix = f"pip uninstall -y nvidia-cuda-nvrtc; {fix}"  # the newest is found first
+        raise EnvironmentFault("NVRTC", problem, f"Install another, or a newer driver: {fix}")
+
+
 def _nvrtc() -> Any:
     """The NVRTC bindings, with the library behind them found."""
     nvrtc = require("cuda.bindings.nvrtc", extra="tensorrt", purpose="cutting crops on the GPU")
@@ -65,4 +82,5 @@ def _checked(nvrtc: Any, answer: tuple[Any, ...]) -> Any:
     """The value of a call, or its error."""
     if int(answer[0]) != 0:
         raise EnvironmentFault("NVRTC", f"failed ({answer[0].name})", _INSTALL)
-    return answer[1] if len(answer) > 1 else None
+    values = answer[1:]
+    return values[0] if len(values) == 1 else values

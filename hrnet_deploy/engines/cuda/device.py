@@ -2,7 +2,9 @@
 
 A thin layer over the driver API of ``cuda.bindings`` (the lower half of cuda-python), whose names
 are those of CUDA's own documentation in every version from 12 to 13. All work happens in the
-device's primary context, so that buffers of torch, CuPy and PyCUDA can be used as they are.
+device's primary context, so that buffers of torch, CuPy and PyCUDA can be used as they are. That
+context stays for the life of the process: TensorRT's own CUDA runtime keeps kernels in it, and may
+not survive that it is reset between two engines.
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ class Device:
         self.gpu: Gpu = require_gpu(index, subject=f"cuda:{index}")
         self._driver = require("cuda.bindings.driver", extra="tensorrt", purpose="the GPU")
         self._call("cuInit", 0)
-        self._device = self._call("cuDeviceGet", index)
-        self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
+        device = self._call("cuDeviceGet", index)
+        self._context = self._call("cuDevicePrimaryCtxRetain", device)  # and never released
         self._undo: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
         self._closed = False
 
@@ -67,6 +69,12 @@ class Device:
     def __exit__(self, *_: object) -> None:
         # A failure is told by the call that failed; popping must not hide it.
         self._driver.cuCtxPopCurrent()
+
+    @property
+    def cuda_of_driver(self) -> tuple[int, int]:
+        """Major and minor version of the newest CUDA that the driver knows."""
+        number = int(self._call("cuDriverGetVersion"))
+        return number // 1000, number % 1000 // 10
 
     # Memory
 
@@ -188,7 +196,6 @@ class Device:
                 # A GPU that was lost cannot free anything, and the first error was told.
                 function, arguments = self._undo.pop()
                 function(*arguments)
-        self._driver.cuDevicePrimaryCtxRelease(self._device)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call the driver; its status becomes a GpuFault that names the call."""

@@ -37,7 +37,7 @@ class CropCutter:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        cubin = compile_kernel(CROP_SOURCE, device.gpu.compute_capability)
+        cubin = compile_kernel(CROP_SOURCE, device.gpu.compute_capability, device.cuda_of_driver)
         self._kernel = device.kernel(cubin, CROP_KERNEL)
 
     def cut(

@@ -485,9 +485,13 @@ class Builder(_Strict):
 
 
 def _require_gpu(logger: ILogger, kind: str) -> None:
-    """The real one of 8.6 crashes without a GPU; where CUDA does not start it does as here."""
+    """The real one of 8.6 crashes without a GPU; where CUDA does not start it does as here.
+
+    Its CUDA runtime stays in the context that it found.
+    """
     if int(os.environ.get("STANDIN_GPUS", "1")) < 1:
         os._exit(139)
+    assert ctypes.CDLL("libcuda.so.1").standin_resets() == 0, "the primary context was reset"
     if kind == FAULT:
         _say(logger, "WARNING", "CUDA initialization failure with error: 35")
         raise TypeError("pybind11::init(): factory function returned nullptr")
