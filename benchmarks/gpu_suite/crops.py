@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from gpu_suite import Context, needed, needed_gpu
+from gpu_suite import Context, Missing, needed, needed_gpu
 from gpu_suite.timing import rate
 
 SIZE_WH = (192, 256)
@@ -21,6 +21,8 @@ def run(context: Context) -> dict[str, Any]:
     """Cut crops of random persons in random frames, compare them with cv2, then time the kernel."""
     needed("cuda.bindings")
     needed_gpu(context)
+    if not context.on_gpu:
+        raise Missing("the kernel runs on a GPU alone")
     from hrnet_deploy.engines.cuda.device import Device
 
     with closing(Device(int(context.device.partition(":")[2] or 0))) as device, device:
