@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.runtime.draw import SCORE_THRESHOLD
+
 if TYPE_CHECKING:
     from hrnet_deploy.runtime.pose import Poses
 
@@ -15,7 +17,6 @@ SHOWN = 8
 """Persons that are drawn and listed; the others are counted."""
 SIDE_PX = 320
 """The larger side of the drawing."""
-SEEN = 0.2
 _COLOURS = ("#2ca02c", "#ff7f0e", "#1f77b4", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 
 
@@ -32,7 +33,7 @@ def poses_html(poses: Poses) -> str:
 
 
 def _row(poses: Poses, person: int) -> str:
-    seen = np.flatnonzero(poses.scores[person] >= SEEN)
+    seen = np.flatnonzero(poses.scores[person] >= SCORE_THRESHOLD)
     names = html.escape(", ".join(poses.keypoint_names[k] for k in seen[:SHOWN]))
     box = ", ".join(f"{value:.0f}" for value in poses.boxes_xyxy[person])
     colour = _COLOURS[person % len(_COLOURS)]
@@ -58,7 +59,7 @@ def _svg(poses: Poses) -> str:
 
 
 def _person(poses: Poses, person: int, stroke: float) -> str:
-    points, seen = poses.keypoints_px[person], poses.scores[person] >= SEEN
+    points, seen = poses.keypoints_px[person], poses.scores[person] >= SCORE_THRESHOLD
     lines = "".join(
         f'<line x1="{points[a][0]:.1f}" y1="{points[a][1]:.1f}" '
         f'x2="{points[b][0]:.1f}" y2="{points[b][1]:.1f}"/>'

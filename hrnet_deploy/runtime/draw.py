@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.runtime.pose import Poses
+if TYPE_CHECKING:
+    from hrnet_deploy.runtime.pose import Poses
 
 LEFT_BGR = (80, 220, 60)
 RIGHT_BGR = (60, 140, 255)
