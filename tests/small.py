@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from numpy.typing import NDArray
 
+from hrnet_deploy.engines.onnxruntime import check_rounding
+from hrnet_deploy.errors import EnvironmentFault
 from hrnet_deploy.export.architecture import HRNetArchitecture, StageArchitecture
 from hrnet_deploy.export.hrnet import HRNet
 from hrnet_deploy.export.model import build_hrnet
@@ -28,6 +31,14 @@ def architecture(joints: int = 17) -> HRNetArchitecture:
     return HRNetArchitecture(
         joints=joints, stages=stages, stem=(16, 16), layer1_planes=16, layer1_blocks=1
     )
+
+
+def skip_where_rounded_wrongly(precision: str, float_precision: str) -> None:
+    """Skip a test that runs such a file in an ONNX Runtime that is too old for it."""
+    try:
+        check_rounding("the file", precision, float_precision)
+    except EnvironmentFault as fault:
+        pytest.skip(str(fault))
 
 
 def weights(joints: int = 17, seed: int = 0) -> dict[str, NDArray[Any]]:

@@ -37,6 +37,12 @@ The first drops a ``Relu`` in front of FP8, whose zero point it takes for the lo
 second divides biases by their step in half precision, which overflows.
 """
 
+ROUNDS_HALVES = (1, 30)
+"""The first version whose CPU rounds halves to int8; those before cut them off.
+
+Mended by pull request 32452 of microsoft/onnxruntime; FP8 was rounded before as well.
+"""
+
 
 class OnnxRuntimeEngine(Engine):
     """An ONNX Runtime session. Its ``run`` may be called from several threads at once.
@@ -89,6 +95,8 @@ def load_onnx_engine(path: Path, *, device: str = "cpu", threads: int | None = N
     content, spec = read_engine_file(path)
     ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
     _check_device(ort, device, provider)
+    if device == "cpu":
+        check_rounding(path, spec.precision, spec.float_precision)
     session = _session(ort, content, path, provider, threads, spec)
     if provider[0] not in session.get_providers():
         raise EnvironmentFault(
@@ -129,6 +137,19 @@ def _check_device(ort: ModuleType, device: str, provider: tuple[str, dict[str, A
             f"is {device}, but this ONNX Runtime {ort.__version__} has only {', '.join(available)}",
             "Ask for the device cpu, or replace onnxruntime: pip uninstall onnxruntime; "
             "pip install 'hrnet-deploy[gpu]'",
+        )
+
+
+def check_rounding(subject: Subject, precision: str, float_precision: str) -> None:
+    """Raise EnvironmentFault where this ONNX Runtime would compute int8 between halves wrongly."""
+    if (precision, float_precision) != ("int8", "fp16"):
+        return
+    ort = require("onnxruntime", extra="cpu", purpose=f"running {subject}")
+    if tuple(int(number) for number in ort.__version__.split(".")[:2]) < ROUNDS_HALVES:
+        raise EnvironmentFault(
+            subject,
+            f"is int8 between halves, which ONNX Runtime {ort.__version__} rounds wrongly",
+            "Take ONNX Runtime 1.30 or later (Python 3.11 or later), OpenVINO, or int8 with fp32",
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hrnet_deploy.engines.onnxruntime import check_rounding
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.evaluation.crops import annotated_crops
 from hrnet_deploy.evaluation.metric import Stats
@@ -74,7 +75,8 @@ def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
 
 
 def check_backend(settings: QuantizeSettings) -> None:
-    """Refuse, before any work is done, a backend that could not measure the AP."""
+    """Refuse, before any work is done, a backend that could not measure the AP or the parity."""
+    check_rounding("quantize --float fp16", settings.precision, settings.unquantized)
     if settings.backend != "openvino":
         return
     if settings.precision == "fp8":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -187,3 +188,10 @@ def test_a_checkpoint_from_python_names_the_extra(folder: Path) -> None:
     done = python(folder, "-c", FROM_PRETRAINED)
     assert done.stdout == "export: needs the onnx package. pip install 'hrnet-deploy[export]'\n"
     assert files(folder) == before
+
+
+def test_two_engines_are_compared_with_onnx_runtime_alone(folder: Path) -> None:
+    absent = [package for package in EVERY_PACKAGE if package != "onnxruntime"]
+    done = run(folder, "verify", "engine.onnx", "engine.onnx", "--json", absent=absent)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passed"]

@@ -142,8 +142,13 @@ def test_graph_decodes_like_numpy(seed: int, rule: str) -> None:
     keypoints, scores = decoded(heatmaps, rule)
     expected, maxima = decode_heatmaps(heatmaps, rule)
     np.testing.assert_array_equal(scores, maxima)
-    # DARK divides by second differences of logarithms: flat peaks amplify the last bit.
-    np.testing.assert_allclose(keypoints, expected, atol=2e-2 if rule == "dark" else 0)
+    if rule != "dark":
+        np.testing.assert_array_equal(keypoints, expected)
+        return
+    # DARK divides by second differences of logarithms: flat peaks amplify the last bit, and where
+    # the divisor is nearly zero the keypoint is far out of the map.
+    error, place = (np.abs(values).max(axis=2) for values in (keypoints - expected, expected))
+    assert (error <= np.where(place > 16, 0.01 * place, 0.02)).all()
 
 
 def test_dark_finds_the_centre_of_a_gaussian() -> None:

@@ -18,13 +18,13 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from hrnet_deploy.engines import load_engine  # noqa: E402
-from hrnet_deploy.errors import InputError  # noqa: E402
+from hrnet_deploy.errors import EnvironmentFault, InputError  # noqa: E402
 from hrnet_deploy.export.calibration import (  # noqa: E402
     calibrate,
     convolution_inputs,
 )
 from hrnet_deploy.export.crops import seeded_crops  # noqa: E402
-from hrnet_deploy.export.mixture import fewest_kept  # noqa: E402
+from hrnet_deploy.export.mixture import QuantizeSettings, fewest_kept  # noqa: E402
 from hrnet_deploy.export.model import build_hrnet, float_dtype  # noqa: E402
 from hrnet_deploy.export.parity import compare  # noqa: E402
 from hrnet_deploy.export.quantization import (  # noqa: E402
@@ -33,8 +33,10 @@ from hrnet_deploy.export.quantization import (  # noqa: E402
     Quantization,
     may_be_quantized,
 )
+from hrnet_deploy.export.quantize import check_backend  # noqa: E402
 from hrnet_deploy.export.sensitivity import blocks_of, measure_blocks  # noqa: E402
 from hrnet_deploy.export.trt_support import trt_problems  # noqa: E402
+from tests.small import skip_where_rounded_wrongly  # noqa: E402
 
 
 class Small:
@@ -169,6 +171,7 @@ def test_types_around_the_pairs(network: Small, kind: EightBit, floats: str) -> 
 def test_other_types_run_and_agree_with_float32(
     network: Small, small_onnx: Path, tmp_path: Path, kind: EightBit, floats: str
 ) -> None:
+    skip_where_rounded_wrongly(kind, floats)
     path = network.write(tmp_path / "small.onnx", quantised=network.eligible(kind), kind=kind,
                          float_precision=floats)  # fmt: skip
     with load_engine(small_onnx) as reference, load_engine(path) as candidate:
@@ -185,6 +188,7 @@ def test_onnx_runtime_computes_what_the_file_says(
     """Its rewritings change nothing; one bias is beyond what its own 8-bit form could hold."""
     weights = small.weights()
     weights["stage2.0.branches.0.0.bn1.bias"][0] = 40
+    skip_where_rounded_wrongly(kind, floats)
     network = Small(small, weights)
     path = network.write(tmp_path / "small.onnx", quantised=network.eligible(kind), kind=kind,
                          float_precision=floats)  # fmt: skip
@@ -197,6 +201,23 @@ def test_onnx_runtime_computes_what_the_file_says(
         got = engine.run(network.crops, heatmaps=True).heatmaps_nkhw
     assert got is not None
     assert np.abs(got - expected).mean() < 0.01 * np.abs(expected).mean()
+
+
+def test_an_onnx_runtime_that_rounds_halves_wrongly_is_refused(
+    network: Small, int8_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions before 1.30 cut them off, which moves every value by half a step."""
+    path = network.write(
+        tmp_path / "w.onnx", quantised=network.convolutions, float_precision="fp16"
+    )
+    monkeypatch.setattr("onnxruntime.__version__", "1.29.0")
+    with pytest.raises(EnvironmentFault, match=r"which ONNX Runtime 1\.29\.0 rounds wrongly"):
+        load_engine(path)
+    with load_engine(int8_onnx) as engine:
+        assert engine.info.precision == "int8"
+    settings = QuantizeSettings(tmp_path, tmp_path / "persons.json", float_precision="fp16")
+    with pytest.raises(EnvironmentFault, match=r"quantize --float fp16: .* rounds wrongly"):
+        check_backend(settings)
 
 
 def test_openvino_says_that_it_has_no_fp8(network: Small, tmp_path: Path) -> None:
