@@ -26,7 +26,7 @@ from hrnet_deploy.cli.signals import stop_on_signal
 from hrnet_deploy.errors import EnvironmentFault, GateError, InputError, InterruptedRun
 
 if TYPE_CHECKING:
-    from hrnet_deploy.benchmark.session import BenchmarkJob
+    from hrnet_deploy.benchmark.job import BenchmarkJob
     from hrnet_deploy.benchmark.tables import PlainTable
 
 
@@ -129,7 +129,7 @@ def command(
     if images and not annotations:
         raise InputError("--images", "needs the boxes of persons", "Pass --annotations as well")
     from hrnet_deploy.benchmark.end_to_end import Pictures
-    from hrnet_deploy.benchmark.session import BenchmarkJob
+    from hrnet_deploy.benchmark.job import BenchmarkJob
 
     pictures = None
     if images and annotations:

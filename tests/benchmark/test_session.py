@@ -17,8 +17,9 @@ pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 from hrnet_deploy.benchmark import session
 from hrnet_deploy.benchmark.contenders import first_spec, open_way, ways
 from hrnet_deploy.benchmark.end_to_end import STAGES, Pictures
+from hrnet_deploy.benchmark.job import BenchmarkJob
 from hrnet_deploy.benchmark.memory import peak_mb
-from hrnet_deploy.benchmark.session import BenchmarkJob, run_benchmark
+from hrnet_deploy.benchmark.session import run_benchmark
 from hrnet_deploy.cli.benchmark import _raise_end
 from hrnet_deploy.engines import NonFiniteOutput, load_engine
 from hrnet_deploy.engines.manifest import BatchProfile, Manifest, write_manifest
