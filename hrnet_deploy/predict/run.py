@@ -90,11 +90,7 @@ def predict_to_files(
     hand: outputs of live sources are completed, others keep a journal to go on from.
     """
     sources = find_sources(job.words, recursive=job.recursive, lines=lines)
-    check_choices(job, sources)
-    infos = video_infos(sources)
-    for path in job.files:
-        output_format(path)  # refuses names that say nothing
-    check_outputs(job, sources)
+    infos = _checked(job, sources)
     if job.detector is not None:
         job = replace(job, detector=detector_file(job.detector, say=say))
     summary = Summary()
@@ -126,6 +122,16 @@ def predict_to_files(
         if journal is not None:
             journal.remove()
     return summary
+
+
+def _checked(job: PredictJob, sources: Sources) -> dict[str, VideoInfo]:
+    """What the videos say of themselves, once choices and outputs make sense (InputError)."""
+    check_choices(job, sources)
+    infos = video_infos(sources)
+    for path in job.files:
+        output_format(path)  # refuses names that say nothing
+    check_outputs(job, sources)
+    return infos
 
 
 def _outputs(

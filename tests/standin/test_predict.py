@@ -122,6 +122,18 @@ def test_a_plan_gives_the_bytes_that_its_onnx_file_gives(
 
 @pytest.mark.usefixtures("no_crops_from_here")
 @pytest.mark.parametrize("device", [None, "0,1"])
+def test_heatmaps_come_back_too(folder: Path, device: str | None, tmp_path: Path) -> None:
+    drawn = []
+    for engine, where in (("tiny.onnx", None), ("tiny.plan", device)):
+        target = tmp_path / engine
+        predict(folder, engine, "pictures", device=where, batch_size=5, heatmaps=target)
+        drawn.append({path.name: path.read_bytes() for path in target.iterdir()})
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) > 4
+
+
+@pytest.mark.usefixtures("no_crops_from_here")
+@pytest.mark.parametrize("device", [None, "0,1"])
 def test_an_interrupted_run_of_a_plan_goes_on(folder: Path, device: str | None) -> None:
     how: dict[str, Any] = {"batch_size": 4, "device": device}
     whole, _ = predict(folder, "tiny.plan", "video", **how)
