@@ -66,8 +66,8 @@ def _rate(
 
     try:
         return rate(batch, repeated, context.seconds)
-    except torch.OutOfMemoryError as error:
-        return {"failed": str(error).splitlines()[0]}
+    except RuntimeError as error:  # out of memory, or no compiler for torch.compile
+        return {"failed": (str(error).splitlines() or [type(error).__name__])[0]}
 
 
 def _captured(torch: Any, network: Any, images: Any) -> Callable[[], object]:

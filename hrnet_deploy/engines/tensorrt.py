@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.engines.cuda.arrays import DeviceArray, Reader, device_array
-from hrnet_deploy.engines.cuda.device import Device, GpuFault
+from hrnet_deploy.engines.cuda.device import EXCLUSIVE, Device, GpuFault
 from hrnet_deploy.engines.cuda.frames import CropCutter, Frame
 from hrnet_deploy.engines.manifest import (
     Machine,
@@ -243,7 +243,8 @@ class TensorRTEngine(Engine):
                     self._device.drain(stream)
             if self._replays is not None:
                 self._replays.close()
-                self._replays = None
+                with EXCLUSIVE:  # here the plan goes
+                    self._replays = None
         self._device.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hrnet_deploy.engines.cuda.device import Stream
+from hrnet_deploy.engines.cuda.device import EXCLUSIVE, Stream
 from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.engines.trt_slot import output_shapes
 from hrnet_deploy.errors import EnvironmentFault, InputError
@@ -30,7 +30,8 @@ class LoadedPlan:
         self._tensorrt, self._path = tensorrt, str(path)
         self._trt = trt
         self._runtime = tensorrt.created(trt.Runtime, str(path))
-        self.engine = self._runtime.deserialize_cuda_engine(content)
+        with EXCLUSIVE:
+            self.engine = self._runtime.deserialize_cuda_engine(content)
         if self.engine is None:
             raise tensorrt.fault(str(path), "TensorRT cannot load it", _AGAIN)
 
@@ -47,7 +48,8 @@ class LoadedPlan:
         ``scratch`` is its address. Contexts may share it where all run on one stream.
         """
         self._tensorrt.forget_log()
-        context = self._bare_context()
+        with EXCLUSIVE:
+            context = self._bare_context()
         if context is None:
             raise self.fault("could not create an execution context")
         if hasattr(context, "set_device_memory"):

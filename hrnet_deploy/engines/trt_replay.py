@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hrnet_deploy.engines.cuda.device import Device, Graph, Stream
+from hrnet_deploy.engines.cuda.device import EXCLUSIVE, Device, Graph, Stream
 from hrnet_deploy.engines.trt_plan import Plan
 from hrnet_deploy.engines.trt_slot import Slot
 from hrnet_deploy.spec import INPUT_NAME
@@ -40,7 +40,8 @@ class Replays:
         batch = next(size for size in self._sizes if size >= count)
         replay = self._made.get((slot, batch))
         if replay is None:
-            self._made[slot, batch] = self._first_run(slot, batch)
+            with EXCLUSIVE:
+                self._made[slot, batch] = self._first_run(slot, batch)
         elif replay.graph is not None:
             self._device.replay(replay.graph, self._stream)
         else:
@@ -48,7 +49,8 @@ class Replays:
 
     def close(self) -> None:
         """Let the contexts go, before their plan."""
-        self._made.clear()
+        with EXCLUSIVE:
+            self._made.clear()
 
     def _first_run(self, slot: Slot, batch: int) -> _Replay:
         """Enqueue as it is, which TensorRT asks for after new shapes, and capture only then."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.closing import Closing
-from hrnet_deploy.engines.cuda.device import Device, PinnedArray
+from hrnet_deploy.engines.cuda.device import EXCLUSIVE, Device, PinnedArray
 from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.engines.trt_plan import LoadedPlan
 from hrnet_deploy.errors import InputError
@@ -99,7 +99,7 @@ class PlanTensors(Closing):
 
     def close(self) -> None:
         """Free the plan before the memory that it works in."""
-        with self._device:
+        with EXCLUSIVE, self._device:
             self._context = self._plan = None
         self._device.close()
 

@@ -6,6 +6,7 @@
 // cuda_shim.h; see build.py beside this file.
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -21,7 +22,7 @@
 namespace {
 
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101,
-       ILLEGAL_ADDRESS = 700, NOT_FOUND = 500, INVALID_CONTEXT = 201 };
+       ILLEGAL_ADDRESS = 700, CAPTURE_UNSUPPORTED = 900, NOT_FOUND = 500, INVALID_CONTEXT = 201 };
 
 using Work = std::function<int()>;
 
@@ -54,6 +55,7 @@ Stream* legacy() { static Stream stream; return &stream; }
 Stream* of(void* handle) { return (uintptr_t)handle <= 2 ? legacy() : (Stream*)handle; }
 thread_local std::vector<void*> contexts;
 int sticky = SUCCESS;
+std::atomic<int> captures{0};
 std::map<int, int> retained;  // primary contexts
 int resets = 0;
 
@@ -236,6 +238,7 @@ int cuStreamBeginCapture_v2(void* stream, int)
 {
     if (of(stream)->capturing) return INVALID_VALUE;
     of(stream)->capturing = true;
+    captures++;
     of(stream)->captured.clear();
     return SUCCESS;
 }
@@ -243,6 +246,7 @@ int cuStreamEndCapture(void* stream, void** graph)
 {
     if (!of(stream)->capturing) return INVALID_VALUE;
     of(stream)->capturing = false;
+    captures--;
     *graph = new Graph{of(stream)->captured};
     return SUCCESS;
 }
@@ -294,6 +298,9 @@ int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsign
 
 // For the tests: how much is allocated now, a failure to come, contexts that were reset.
 int64_t standin_allocated() { return (int64_t)(allocations.size() + host_allocations.size()); }
+// What waits for a whole GPU is refused while a stream is captured. It does not wait here, so that
+// streams stay lazy.
+int standin_whole_gpu() { return captures ? CAPTURE_UNSUPPORTED : SUCCESS; }
 void standin_break() { sticky = ILLEGAL_ADDRESS; }
 int standin_resets() { return resets; }
 

@@ -5,6 +5,7 @@ The stand-in's streams are lazy, so that a missing dependency gives a wrong resu
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import gc
@@ -379,6 +380,35 @@ def test_two_gpus_in_two_threads(plan: Path, reference: Engine) -> None:
     del os.environ["STANDIN_GPUS"]
     with pytest.raises(EnvironmentFault, match=r"there is no GPU 1; there are: 0 NVIDIA Stand-In"):
         load_plan_engine(plan, device="cuda:1")
+
+
+def test_what_waits_for_the_gpu_waits_for_the_end_of_a_capture(
+    plan: Path, engine: TensorRTEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome: list[object] = []
+
+    def load() -> None:
+        try:
+            load_plan_engine(plan).close()
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            outcome.append(error)
+        else:
+            outcome.append("loaded")
+
+    thread, capture = threading.Thread(target=load), Device.capture
+
+    @contextlib.contextmanager
+    def interrupted(self: Device, stream: object) -> Iterator[list[object]]:
+        with capture(self, stream) as captured:
+            thread.start()
+            thread.join(0.5)
+            assert outcome == []
+            yield captured
+
+    monkeypatch.setattr(Device, "capture", interrupted)
+    engine.run(noise(1))
+    thread.join(30)
+    assert outcome == ["loaded"]
 
 
 def test_two_gpus_share_the_work(

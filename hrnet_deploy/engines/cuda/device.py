@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,10 @@ Stream = Any
 Event = Any
 Graph = Any
 Kernel = Any
+
+EXCLUSIVE = threading.RLock()
+"""Held while a graph is captured, and by whatever may wait for a whole GPU: CUDA forbids to do so
+while one of its streams is captured (CUDA programming guide, "prohibited operations")."""
 
 _OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 _STICKY_HINT = "The GPU's state is lost: run the command again, and look at nvidia-smi if it recurs"
@@ -148,7 +153,8 @@ class Device:
     def kernel(self, cubin: bytes, name: str) -> Kernel:
         """Load ``cubin`` and find its entry point ``name``."""
         image = np.frombuffer(cubin, np.uint8)
-        module = self._call("cuModuleLoadData", image.ctypes.data)
+        with EXCLUSIVE:
+            module = self._call("cuModuleLoadData", image.ctypes.data)
         self._undo.append((self._driver.cuModuleUnload, (module,)))
         return self._call("cuModuleGetFunction", module, name.encode())
 
@@ -170,13 +176,14 @@ class Device:
         """Record what the block enqueues on ``stream``; afterwards the list holds the graph."""
         mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         captured: list[Graph] = []
-        self._call("cuStreamBeginCapture", stream, mode)
-        try:
-            yield captured
-        except BaseException:
-            self._driver.cuStreamEndCapture(stream)  # leaves the stream usable
-            raise
-        definition = self._call("cuStreamEndCapture", stream)
+        with EXCLUSIVE:
+            self._call("cuStreamBeginCapture", stream, mode)
+            try:
+                yield captured
+            except BaseException:
+                self._driver.cuStreamEndCapture(stream)  # leaves the stream usable
+                raise
+            definition = self._call("cuStreamEndCapture", stream)
         graph = self._call("cuGraphInstantiate", definition, 0)
         self._call("cuGraphDestroy", definition)
         self._undo.append((self._driver.cuGraphExecDestroy, (graph,)))
@@ -191,7 +198,7 @@ class Device:
         if self._closed:
             return
         self._closed = True
-        with self:
+        with EXCLUSIVE, self:
             while self._undo:
                 # A GPU that was lost cannot free anything, and the first error was told.
                 function, arguments = self._undo.pop()

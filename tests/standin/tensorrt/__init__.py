@@ -85,6 +85,7 @@ class Runtime(_Strict):
         self._logger = logger
 
     def deserialize_cuda_engine(self, content: bytes) -> ICudaEngine | None:
+        _wait_for_the_gpu()
         if FAULT == "deserialise" or not bytes(content).startswith(_MAGIC):
             _say(self._logger, "ERROR", "Magic tag does not match")
             return None
@@ -155,6 +156,7 @@ class IExecutionContext(_Strict):
     _owner = "IExecutionContext"
 
     def __init__(self, engine: ICudaEngine, *, owns_memory: bool) -> None:
+        _wait_for_the_gpu()
         self._engine, self._has_memory = engine, owns_memory
         engine._contexts += 1
         # 8.6 puts the first context alone on the profile, and lets others on it only if told to.
@@ -482,6 +484,12 @@ class Builder(_Strict):
                 time.sleep(0.1)
         monitor.phase_finish("Building Engine")
         return True
+
+
+def _wait_for_the_gpu() -> None:
+    """The real one may, which CUDA refuses while a stream is captured in any thread."""
+    if status := ctypes.CDLL("libcuda.so.1").standin_whole_gpu():
+        raise RuntimeError(f"CUDA error {status} while a stream is captured")
 
 
 def _require_gpu(logger: ILogger, kind: str) -> None:
