@@ -26,7 +26,6 @@ FACTS = frozenset(
 )
 """What an expression can ask of a person."""
 FUNCTIONS = frozenset({"labelled", "visible", "abs", "min", "max", "contains"})
-OTHERS = ("drop", "ignore")
 
 
 @dataclass(frozen=True)

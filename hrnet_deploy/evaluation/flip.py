@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineOutput
 from hrnet_deploy.errors import GateError, InputError, Subject
-from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.resample import (
     Interval,
@@ -267,13 +266,8 @@ class Trial:
         ``weights`` (B, I) say how often each picture counts.
         """
         poses = np.where(twice[:, None, None], self.exact, self.single)
-        matching = matched(
-            self.plan.annotations.annotations,
-            detections_of(self.plan, poses, self.rows),
-            image_ids=self.image_ids,
-            category_ids=self.plan.annotations.categories,
-            sigmas=self.plan.engine.spec.sigmas or (),
-        )
+        detections = detections_of(self.plan, poses, self.rows)
+        matching = self.plan.matching(detections, self.image_ids)
         return resampled_ap(matches_of(matching), np.asarray(weights, np.float64))
 
 

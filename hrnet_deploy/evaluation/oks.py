@@ -49,17 +49,6 @@ def oks_matrix(
     return _similarity(dx**2 + dy**2, mean_area, sigmas)
 
 
-def oks_between(
-    keypoints_a: Floats, keypoints_b: Floats, areas: ArrayLike, sigmas: ArrayLike
-) -> NDArray[np.float64]:
-    """Similarity (N,) of two poses of the same N persons, 1 where they are equal.
-
-    Keypoints are (N, K, 2 or more) in pixels, ``areas`` (N,) square pixels, ``sigmas`` (K,).
-    """
-    delta = keypoints_b[..., :2] - keypoints_a[..., :2]
-    return _similarity(delta[..., 0] ** 2 + delta[..., 1] ** 2, np.asarray(areas), sigmas)
-
-
 def _similarity(
     squared_distances: Floats, areas: NDArray[Any], sigmas: ArrayLike
 ) -> NDArray[np.float64]:

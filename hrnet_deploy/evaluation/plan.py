@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.evaluation.boxes import PersonBoxes, ground_truth_boxes, read_boxes
 from hrnet_deploy.evaluation.coco import Annotations, CocoImage, read_annotations
+from hrnet_deploy.evaluation.detections import Detections
+from hrnet_deploy.evaluation.matching import Matching, matched
 from hrnet_deploy.evaluation.pictures import find_pictures
 from hrnet_deploy.evaluation.settings import EvalSettings, fingerprint
 from hrnet_deploy.runtime.geometry import CropGeometry
@@ -50,6 +53,16 @@ class EvalPlan:
             for image, span in zip(self.images, self.spans, strict=True)
             if image.id in self.paths
         ]
+
+    def matching(self, detections: Detections, image_ids: Sequence[int] | None = None) -> Matching:
+        """Which of ``detections`` finds which labelled person, in ``image_ids`` or all pictures."""
+        return matched(
+            self.annotations.annotations,
+            detections,
+            image_ids=[image.id for image in self.images] if image_ids is None else image_ids,
+            category_ids=self.annotations.categories,
+            sigmas=self.engine.spec.sigmas or (),
+        )
 
     @property
     def missing(self) -> list[SkippedImage]:

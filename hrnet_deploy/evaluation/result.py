@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.fingerprint import another_run, differences
-from hrnet_deploy.evaluation.metric import Stats, coco_stats
+from hrnet_deploy.evaluation.metric import Stats, figures, matches_of
 from hrnet_deploy.evaluation.oks import person_scores, suppress
 from hrnet_deploy.evaluation.plan import EvalPlan, SkippedImage
 from hrnet_deploy.evaluation.protocols import further_stats
@@ -102,13 +102,7 @@ def measure(plan: EvalPlan, inferred: Inferred) -> EvalResult:
         np.concatenate([nobody, *(keypoints for _, keypoints in present)]),
         np.concatenate([np.arange(0), *(np.arange(s.start, s.stop) for s, _ in present)]),
     )
-    stats = coco_stats(
-        plan.annotations.annotations,
-        detections,
-        image_ids=image_ids,
-        category_ids=plan.annotations.categories,
-        sigmas=plan.engine.spec.sigmas or (),
-    )
+    stats = figures(matches_of(plan.matching(detections, image_ids)))
     subset = len(plan.images) < len(plan.annotations.images)
     return EvalResult(
         stats=stats,

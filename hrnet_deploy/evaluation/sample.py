@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import PersonBoxes
 from hrnet_deploy.evaluation.coco import CocoImage
-from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.evaluation.resample import Matches, matches_of
 from hrnet_deploy.evaluation.result import detections_of
@@ -149,12 +148,4 @@ def matches_for(
         geometry=geometry,
         rescore=rescore,
     )
-    return matches_of(
-        matched(
-            plan.annotations.annotations,
-            detections,
-            image_ids=[image.id for image in plan.images],
-            category_ids=plan.annotations.categories,
-            sigmas=plan.engine.spec.sigmas or (),
-        )
-    )
+    return matches_of(plan.matching(detections))

@@ -31,19 +31,12 @@ MAX_PIXELS_PER_RUN = 8 * 256 * 192
 
 
 class BareEngine(ReferenceEngine):
-    """The network of an engine file at any input size; ``spec`` says what is done around it.
-
-    ``spec`` may be replaced by another one of the same joints: the network stays loaded.
-    """
+    """The network of an engine file at any input size; ``spec`` says what is done around it."""
 
     def __init__(self, session: CpuSession, spec: ModelSpec, info: EngineInfo, *, reverse: bool):
         super().__init__(spec, info, max(1, MAX_PIXELS_PER_RUN // int(np.prod(spec.input_size_hw))))
         self._session = session
         self._reverse = reverse
-
-    def with_spec(self, spec: ModelSpec) -> BareEngine:
-        """The same loaded network, treated as ``spec`` says."""
-        return BareEngine(self._session, spec, self.info, reverse=self._reverse)
 
     def raw_heatmaps(self, crops_nhwc: NDArray[np.uint8]) -> Heatmaps:
         """Heatmaps (N, K, h/4, w/4) of crops (N, h, w, 3) of any size, without flip-test."""

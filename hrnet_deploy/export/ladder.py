@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.metric import Stats
 from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.resample import (
@@ -129,13 +128,8 @@ def _resampled(
     plan: EvalPlan, result: EvalResult, drawn: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     left_out = {image.image_id for image in result.skipped}
-    matching = matched(
-        plan.annotations.annotations,
-        result.detections,
-        image_ids=[image.id for image in plan.images if image.id not in left_out],
-        category_ids=plan.annotations.categories,
-        sigmas=plan.engine.spec.sigmas or (),
-    )
+    image_ids = [image.id for image in plan.images if image.id not in left_out]
+    matching = plan.matching(result.detections, image_ids)
     return resampled_ap(matches_of(matching), drawn)
 
 

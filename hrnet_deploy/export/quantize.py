@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hrnet_deploy.engines.onnxruntime import check_rounding
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.evaluation.crops import annotated_crops
@@ -101,26 +104,48 @@ def quantize_checkpoint(
     say(f"calibrating on {len(crops)} crops")
     with bar("crops") as progress:
         network.calibrate(crops, progress)
-    sample = crops[: settings.sample]
-    say(f"measuring the {len(network.blocks)} blocks one by one on {len(sample)} crops")
+    losses = _ranked(network, crops[: settings.sample], settings, say, bar)
+    search = Search(network, settings, target, [loss.block for loss in losses], say, bar)
+    return _written(network, search, search.run(), losses, crops, target)
+
+
+def _ranked(
+    network: Network,
+    sample_nhwc: NDArray[np.uint8],
+    settings: QuantizeSettings,
+    say: Say,
+    bar: ProgressBar,
+) -> list[BlockLoss]:
+    """What each block loses, the worst first."""
+    blocks = len(network.blocks)
+    say(f"measuring the {blocks} blocks one by one on {len(sample_nhwc)} crops")
     with bar("blocks") as progress:
-        losses = measure_blocks(
+        return measure_blocks(
             network.blocks,
             network.without_flip,
-            sample,
+            sample_nhwc,
             threads=settings.threads,
             progress=progress,
         )
-    search = Search(network, settings, target, [loss.block for loss in losses], say, bar)
-    kept = search.run()
-    content = network.build(network.quantised_without(search.order[:kept])).SerializeToString(
-        deterministic=True
-    )
+
+
+def _written(
+    network: Network,
+    search: Search,
+    kept: int,
+    losses: list[BlockLoss],
+    crops_nhwc: NDArray[np.uint8],
+    target: Path,
+) -> Quantized:
+    """Write the file with the worst ``kept`` blocks in float once its poses are proven."""
+    float_blocks = search.order[:kept]
+    quantised = network.quantised_without(float_blocks)
+    content = network.build(quantised).SerializeToString(deterministic=True)
     with (
         reference_engine(network.checkpoint, network.spec) as reference,
         Proven(content, target) as proven,
     ):
-        judge = Judge(reference, crops[:PARITY_CROPS], keep_rejected=False)
+        judge = Judge(reference, crops_nhwc[:PARITY_CROPS], keep_rejected=False)
         proven.prove(judge, advice=KEEP_MORE)
         result = Quantized(
             path=target,
@@ -128,12 +153,12 @@ def quantize_checkpoint(
             before=search.before,
             after=search.figures[kept],
             losses=tuple(losses),
-            float_blocks=tuple(search.order[:kept]),
+            float_blocks=tuple(float_blocks),
             layers=network.layers,
-            float_layers=network.layers - len(network.quantised_without(search.order[:kept])),
+            float_layers=network.layers - len(quantised),
             tried=tuple((n, points(stats)) for n, stats in search.figures.items()),
             parity=proven.report,
-            calibration_crops=len(crops),
+            calibration_crops=len(crops_nhwc),
             persons=search.persons,
             engine=search.engine,
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hrnet_deploy.engines.build import OPSETS
-from hrnet_deploy.errors import InputError, Subject, require
+from hrnet_deploy.errors import require
 
 if TYPE_CHECKING:
     import onnx
@@ -83,14 +83,6 @@ _RESIZE = {
     ),
     "nearest_mode": ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
 }
-
-
-def check_trt_support(model: onnx.ModelProto, major: int, *, source: Subject) -> None:
-    """InputError naming the first thing in ``model`` that TensorRT ``major`` does not take."""
-    problem = next(trt_problems(model, major), None)
-    if problem is not None:
-        problem = f"TensorRT {major} does not take it: {problem}"
-        raise InputError(source, problem, "Export the model again")
 
 
 def trt_problems(model: onnx.ModelProto, major: int) -> Iterator[str]:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hrnet_deploy.evaluation.oks import (
     SOFT_NMS_PERSONS,
-    oks_between,
     oks_matrix,
     person_scores,
     suppress,
@@ -127,21 +126,13 @@ def test_memory_does_not_grow_with_the_square_of_the_persons() -> None:
     assert peak < 60e6, "the full matrix with its keypoints would take 1.2 GB"
 
 
-def test_oks_between_is_the_diagonal() -> None:
-    first, _, areas, sigmas = crowd(7, 12)
-    second = first + np.float32(2)
-    paired = oks_between(first, second, areas, sigmas)
-    np.testing.assert_allclose(paired, np.diag(oks_matrix(first, second, areas, areas, sigmas)))
-    np.testing.assert_array_equal(oks_between(first, first, areas, sigmas), np.ones(12))
-    assert oks_between(first[:0], second[:0], areas[:0], sigmas).shape == (0,)
-
-
 def test_oks_of_a_known_distance() -> None:
     """At a distance of 2 sigma sqrt(area) each term is exp(-1/2)."""
     sigmas, area = np.array([0.05, 0.1]), 400.0
     a = np.zeros((1, 2, 2))
     b = np.array([[[2 * 0.05 * 20, 0], [0, 2 * 0.1 * 20]]])
-    assert oks_between(a, b, np.array([area]), sigmas)[0] == pytest.approx(np.exp(-0.5))
+    areas = np.array([area])
+    assert oks_matrix(a, b, areas, areas, sigmas)[0, 0] == pytest.approx(np.exp(-0.5))
 
 
 def test_person_score_is_box_score_times_mean_of_visible_keypoints() -> None:
