@@ -218,7 +218,7 @@ def write_json(path: Subject, value: Any) -> None:
 
 
 def read_json(path: Subject, *, what: str = "JSON file") -> Any:
-    """Parse a JSON file; NaN, duplicate damage and deep nesting end in one line with the place.
+    """Parse a JSON file; NaN, damage and deep nesting end in one line with the place.
 
     A byte-order mark is accepted. Raises InputError.
     """
