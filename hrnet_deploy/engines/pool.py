@@ -107,6 +107,7 @@ class FramePool(PoolEngine):
 
     def __init__(self, workers: Sequence[Worker], spec: ModelSpec, info: EngineInfo) -> None:
         super().__init__(workers, spec, info)
+        self.gpus = len(workers)
         self._underway: deque[PendingFrames] = deque()
 
     def submit_frames(

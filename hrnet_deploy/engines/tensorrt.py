@@ -67,6 +67,7 @@ class TensorRTEngine(Engine):
         graphs: bool = True,
     ) -> None:
         super().__init__(spec, info, plan.max_batch)
+        self.gpus = 1
         self._device = device
         self._cutter: CropCutter | None = None
         self._turn = 0

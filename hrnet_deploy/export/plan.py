@@ -124,8 +124,10 @@ def make_plan(request: PlanRequest, *, say: Say) -> PlanReport:
     """Build the plan, compare it with the ONNX file, and write both it and its manifest.
 
     Raises InputError for bad files and settings before TensorRT is touched, EnvironmentFault
-    where the machine cannot build, GateError where parity fails: nothing is written then, or with
-    ``keep_rejected`` a ``.rejected.plan``.
+    where the machine cannot build, GateError where parity fails: no plan is written then, or with
+    ``keep_rejected`` a ``.rejected.plan``. What the builder learnt goes to the timing cache as
+    soon as there is a plan, and the layers to ``layers`` once it was compared, whether the parity
+    holds or not.
     """
     content, spec, opset = _read_source(request)
     settings = fitted(request.settings, spec)

@@ -23,7 +23,7 @@ UNDERWAY = 2
 """Batches on the GPU at a time: one is computed while the next one goes up."""
 
 MAX_PICTURES = 128
-"""A batch is closed after so many pictures, so that their memory is bounded."""
+"""A batch is closed after so many pictures a GPU, so that their memory is bounded."""
 
 Read = Callable[[Path], NDArray[np.uint8]]
 
@@ -61,6 +61,7 @@ class GpuStream:
     ) -> None:
         self._engine, self._spec = engine, engine.spec
         self._batch_size = min(batch_size, engine.max_batch or batch_size)
+        self._max_pictures = MAX_PICTURES * engine.gpus
         self._read, self._workers, self._before_batch = read, workers, before_batch
         self._pictures: deque[PictureInWork] = deque()
 
@@ -105,7 +106,7 @@ class GpuStream:
                 batch.parts.append(_Part(picture, slice(first, last), reading))
                 batch.count += last - first
                 first = last
-                if batch.count == self._batch_size or len(batch.parts) == MAX_PICTURES:
+                if batch.count == self._batch_size or len(batch.parts) == self._max_pictures:
                     yield batch
                     batch = _Batch()
         if batch.parts or self._pictures:

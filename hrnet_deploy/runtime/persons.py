@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, EngineOutput, NonFiniteOutput, joined
 from hrnet_deploy.runtime.crops import batches_of, crop_batches
 from hrnet_deploy.runtime.flip import run_batches
-from hrnet_deploy.runtime.frame_engine import FrameEngine, Pending, submit_persons, takes_frames
+from hrnet_deploy.runtime.frame_engine import (
+    FrameEngine,
+    Images,
+    Pending,
+    submit_persons,
+    takes_frames,
+)
 from hrnet_deploy.runtime.geometry import CropGeometry
 
-Images = Sequence[NDArray[np.uint8] | None]
 Collect = Callable[[], list[EngineOutput]]
 
 

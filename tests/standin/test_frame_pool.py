@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from hrnet_deploy.engines.pool import FramePool, PendingFrames
 from hrnet_deploy.engines.pool_memory import SHARED_FOLDER
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
+from hrnet_deploy.runtime.crops import crop_into
+from hrnet_deploy.runtime.frame_engine import submit_persons
+from hrnet_deploy.runtime.geometry import CropGeometry
 from tests.standin.persons import Crops, assert_same, cut_on_host, frames_and_crops
 from tests.tiny import write_tiny_onnx
 
@@ -111,6 +115,48 @@ def test_black_crops_nan_and_wrong_input(load: Callable[[], FramePool], referenc
         none = np.full(9, -1)
         black = reference.run(np.zeros((9, 64, 48, 3), np.uint8))
         assert_same(pool.submit_frames([], affines, none).result(), black)
+
+
+@pytest.mark.parametrize(("side_px", "cut_here"), [(160, False), (700, True)])
+def test_crops_are_cut_where_that_is_less_work(
+    load: Callable[[], FramePool],
+    plan: Path,
+    reference: Engine,
+    side_px: int,
+    cut_here: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Crops instead of large pictures of few persons; the poses are the same, black crops too."""
+    rng = np.random.default_rng(side_px)
+    image = rng.integers(0, 255, (side_px, side_px, 3), dtype=np.uint8)
+    images = [image, None, image[:, ::-1].copy()]
+    corners = rng.uniform(-20, 90, (3, 2))
+    corners[2] = 5e6  # too far outside for OpenCV
+    boxes = np.concatenate([corners, corners + rng.uniform(20, 60, (3, 2))], 1)
+    persons = CropGeometry.from_boxes_xyxy(boxes, (48, 64))
+    crops = np.zeros((6, 64, 48, 3), np.uint8)
+    crop_into(image, persons, crops[:3])
+    crop_into(images[2], persons[:2], crops[4:])
+    given: list[int] = []
+    real = FramePool.submit_frames
+
+    def watched(self: FramePool, frames: list[np.ndarray], *rest: Any, **how: Any) -> object:
+        given.extend(frame.shape[0] for frame in frames)
+        return real(self, frames, *rest, **how)
+
+    monkeypatch.setattr(FramePool, "submit_frames", watched)
+    parts = [persons, persons[:1], persons[:2]]
+    with load() as pool:
+        output = submit_persons(pool, images, parts, heatmaps=True).result()
+    assert given == ([64] * 5 if cut_here else [side_px] * 2)
+    expected = reference.run(crops, heatmaps=True)
+    assert_same(output, expected)
+    np.testing.assert_array_equal(output.heatmaps_nkhw, expected.heatmaps_nkhw)
+    with load_engine(plan) as single:  # one GPU takes pictures, whatever they are
+        frames = []
+        monkeypatch.setattr(single, "submit_frames", lambda f, *_, **__: frames.extend(f))
+        submit_persons(single, images, parts)
+        assert [frame.shape[0] for frame in frames] == [side_px] * 2
 
 
 def gone(pid: int) -> bool:

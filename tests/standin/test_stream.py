@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,7 @@ from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.pool import FramePool
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.export.plan import PlanRequest, make_plan
+from hrnet_deploy.runtime import gpu_stream
 from hrnet_deploy.runtime.flip import FlipEngine
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.gpu_stream import GpuStream
@@ -143,6 +145,18 @@ def test_each_picture_is_read_once_and_not_far_ahead(on_gpu: Engine, jobs: list[
     read.clear()
     assert len(list(GpuStream(on_gpu, 4, reading, 2).results(iter(many)))) == 200  # type: ignore[arg-type]
     assert len(read) == 200
+
+
+def test_a_batch_of_two_gpus_may_hold_twice_as_many_pictures(
+    on_gpu: Engine, on_two: Engine, jobs: list[ImageJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_stream, "MAX_PICTURES", 3)
+    (alone,) = [job for job in jobs if len(job.geometry) == 1][:1]
+    for engine, pictures in ((on_gpu, 3), (on_two, 6)):
+        stream = GpuStream(engine, 64, read_image, 1)  # type: ignore[arg-type]
+        with ThreadPoolExecutor(1) as pool:
+            batches = list(stream._planned(iter([alone] * 13), pool))
+        assert max(batch.count for batch in batches) == min(pictures, engine.max_batch or pictures)
 
 
 def test_every_batch_of_the_gpu_path_asks_first(
