@@ -235,6 +235,30 @@ def test_export_builds_the_plan_where_it_can(driver: Path, tmp_path: Path) -> No
     assert (manifest["precision"], manifest["onnx_name"]) == ("fp16", "s.fp16.onnx")
 
 
+def test_the_gpu_suite_measures_what_it_can(driver: Path, tmp_path: Path) -> None:
+    """Its sections would else run for the first time on a GPU; tensorrt takes too long here."""
+    pytest.importorskip("torch", reason="needs PyTorch")
+    suite = REPOSITORY / "benchmarks" / "gpu.py"
+    if not suite.exists():
+        pytest.skip("not in a checkout")
+    folders = [f"--{name}={tmp_path}" for name in ("work", "output", "cards")]
+    done = subprocess.run(
+        [sys.executable, suite, "--quick", *folders, "--sections", "prepare", "crops", "plain"],
+        env=environment(driver, "8.6.1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["crops"]["different_values"] == 0
+    plain = found["plain"]["models"]["small-128x96"]
+    assert set(plain["rates"]) == {"1", "2", "4", "8"}
+    assert plain["layers_ms"]["everything"] > 0
+    assert "| plain TensorRT fp16 |" in (tmp_path / "gpu.md").read_text()
+
+
 def test_no_tensorrt_is_said_with_the_way_to_get_it(
     driver: Path, tiny_onnx: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -377,7 +376,7 @@ class IBuilderConfig(_Strict):
         self._flags = {BuilderFlag.TF32}
         self._profile: IOptimizationProfile | None = None
         # The real one keeps a pointer: who made the cache has to keep the cache.
-        self._cache: Callable[[], ITimingCache | None] = lambda: None
+        self._cache: weakref.ref[ITimingCache] | None = None
         self._settings: dict[str, object] = {}
         self._preview: list[str] = []
 
@@ -413,7 +412,7 @@ class IBuilderConfig(_Strict):
         return True
 
     def get_timing_cache(self) -> ITimingCache | None:
-        return self._cache()
+        return self._cache and self._cache()
 
 
 class IProgressMonitor:
@@ -452,9 +451,10 @@ class Builder(_Strict):
             _say(self._logger, "ERROR", f"[builder] {reason[FAULT]}")
             return None
         _say(self._logger, "INFO", "built")
-        cache = config._cache()
-        assert cache is not None, "the timing cache was destroyed before the plan was built"
-        cache._content += b"learnt;"
+        if config._cache is not None:
+            cache = config.get_timing_cache()
+            assert cache is not None, "the timing cache was destroyed before the plan was built"
+            cache._content += b"learnt;"
         profile = config._profile._shapes if config._profile else {}
         flags = sorted(flag.name for flag in config._flags)
         pinned = [None if p._pinned is None else p._pinned.name for p in network._layers]
