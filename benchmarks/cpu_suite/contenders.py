@@ -77,7 +77,7 @@ def _with_openvino(fp32: Path, int8: Path) -> list[Choice]:
     except ImportError:
         say("openvino is not installed: only ONNX Runtime runs our files")
         return []
-    from hrnet_deploy.engines.openvino import native_precisions
+    from hrnet_deploy.engines.openvino_model import native_precisions
 
     half = [(fp32, "openvino", "bf16")] if "bf16" in native_precisions(openvino) else []
     return [(fp32, "openvino", "exact"), *half, (int8, "openvino", "exact")]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.benchmark.measure import Task
-from hrnet_deploy.engines.openvino import compile_for_cpu
+from hrnet_deploy.engines.openvino_model import compile_for_cpu
 
 GEMM_SIDE = 1024
 """Square matrices whose operands stay in a second or third level cache, as convolutions' do."""

@@ -128,7 +128,7 @@ def _everything(path: Path, device: str | None) -> list[tuple[str | None, str]]:
         return combinations
     import openvino
 
-    from hrnet_deploy.engines.openvino import native_precisions
+    from hrnet_deploy.engines.openvino_model import native_precisions
 
     typed, native = read_engine_file(path)[1].precision, native_precisions(openvino)
     if typed in native and typed != "fp16":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from hrnet_deploy.engines.cpu import bf16_instructions
-from hrnet_deploy.engines.openvino import native_precisions
+from hrnet_deploy.engines.openvino_model import native_precisions
 from hrnet_deploy.errors import EnvironmentFault, InputError, Subject, command_line, require
 
 Backend = Literal["auto", "onnxruntime", "openvino", "tensorrt"]

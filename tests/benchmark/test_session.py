@@ -69,7 +69,7 @@ def test_engine_and_checkpoint_side_by_side(
 
 def test_openvino_comes_by_itself_where_it_is(small_onnx: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="needs OpenVINO")
-    from hrnet_deploy.engines.openvino import native_precisions
+    from hrnet_deploy.engines.openvino_model import native_precisions
 
     found = ways([small_onnx], [], [], device=None, threads=None)
     expected = [("onnxruntime", "exact"), ("openvino", "exact")]

@@ -19,12 +19,8 @@ from numpy.typing import NDArray
 pytest.importorskip("torch", reason="needs PyTorch")
 
 from hrnet_deploy.engines import load_engine
-from hrnet_deploy.engines.openvino import (
-    OpenVinoEngine,
-    check_precision,
-    load_openvino_engine,
-    native_precisions,
-)
+from hrnet_deploy.engines.openvino import OpenVinoEngine, load_openvino_engine
+from hrnet_deploy.engines.openvino_model import check_precision, native_precisions
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.crops import seeded_crops

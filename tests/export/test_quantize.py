@@ -290,7 +290,7 @@ def test_openvino_runs_every_quantised_convolution_in_8_bit(
 
 def test_openvino_is_held_to_8_bit(small_onnx: Path) -> None:
     ov = pytest.importorskip("openvino", reason="needs OpenVINO")
-    from hrnet_deploy.engines.openvino import check_precision
+    from hrnet_deploy.engines.openvino_model import check_precision
     from hrnet_deploy.errors import EnvironmentFault
 
     core = ov.Core()

@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.engines.openvino import compile_for_cpu, reason
+from hrnet_deploy.engines.openvino import reason
+from hrnet_deploy.engines.openvino_model import compile_for_cpu
 from hrnet_deploy.errors import EnvironmentFault, InputError, require
 from hrnet_deploy.predict.detector.candidates import Shape, Signature
 from hrnet_deploy.predict.detector.session import RUN_FIX, DetectorSession, Inputs, read_detector
