@@ -28,6 +28,9 @@ CODE_CARRIERS = {
 NETWORK = {"aiohttp", "ftplib", "http", "httpx", "requests", "socket", "urllib", "urllib3"}
 MAY_DOWNLOAD = Path("zoo/download.py")
 """The one module that opens connections, on the word of ``zoo get``."""
+MAY_LISTEN = Path("view/serve.py")
+"""The one module that takes them, for ``view`` on this machine."""
+MAY_IMPORT = {MAY_DOWNLOAD: "http|urllib", MAY_LISTEN: "socket"}
 BANNED_MODULES = {*CODE_CARRIERS, *NETWORK, "yaml"}
 HARMLESS_NAMES = {"pickle.UnpicklingError"}
 """What ``torch.load(weights_only=True)`` raises: a name to catch reads nothing."""
@@ -126,8 +129,8 @@ def parsed(file: Path) -> ast.Module:
 @pytest.mark.parametrize("file", MODULES, ids=label)
 def test_no_module_breaks_a_rule(file: Path) -> None:
     found = list(violations(parsed(file)))
-    if file.relative_to(PACKAGE) == MAY_DOWNLOAD:
-        found = [what for what in found if not re.search(r": import of (http|urllib)\b", what)]
+    if allowed := MAY_IMPORT.get(file.relative_to(PACKAGE)):
+        found = [what for what in found if not re.search(rf": import of ({allowed})\b", what)]
     assert found == []
 
 
@@ -158,6 +161,14 @@ def test_downloads_are_the_users_word() -> None:
         and isinstance(node.value, ast.Constant)
     ]
     assert given == []
+
+
+def test_the_page_only_listens_and_only_here() -> None:
+    tree = parsed(PACKAGE / MAY_LISTEN)
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert "listen" in used
+    assert not used & {"connect", "connect_ex", "create_connection", "sendto"}
+    assert 'HOST = "127.0.0.1"' in ast.unparse(tree).replace("'", '"')
 
 
 def test_plans_are_deserialised_in_one_place() -> None:
