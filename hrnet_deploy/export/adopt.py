@@ -41,7 +41,8 @@ def adopt(path: Path, settings: ExportSettings, *, say: Say) -> Exported:
     with ForeignEngine(network, spec) as reference, Proven(content, target) as proven:
         crops = seeded_crops(spec.input_size_hw)
         proven.prove(Judge(reference, crops, keep_rejected=settings.keep_rejected))
-        return Exported(proven.publish(), spec, proven.report)
+        proven.commit()
+        return Exported(target, spec, proven.report)
 
 
 def check_recipe(network: ForeignNetwork, recipe: Recipe, *, allow_unknown: bool, say: Say) -> None:

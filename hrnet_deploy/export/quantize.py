@@ -163,7 +163,7 @@ def _written(
             engine=search.engine,
         )
         proven.add_to_card(quantization_facts(result))
-        proven.publish()
+        proven.commit()
     return result
 
 

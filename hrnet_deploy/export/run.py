@@ -77,7 +77,9 @@ def export_checkpoint(
             half = precision == "fp16"
             proven.prove(judge, advice=WITHOUT_HALF if half else REPORT_IT)
             exported.append((proven, typed))
-        return [Exported(proven.publish(), typed, proven.report) for proven, typed in exported]
+        for proven, _ in exported:
+            proven.commit()
+        return [Exported(proven.target, typed, proven.report) for proven, typed in exported]
 
 
 def checkpoint_spec(checkpoint: Checkpoint, settings: ExportSettings, *, say: Say) -> ModelSpec:
@@ -163,17 +165,16 @@ class Proven(StagedFile):
         """More measured facts for the card, after ``prove``."""
         self._card |= facts
 
-    def publish(self) -> Path:
-        """Put the file and its card in place."""
-        self.commit()
-        write_json(card_path(self.target), self._card)
-        return self.target
+    def commit(self, target: Subject | None = None) -> None:
+        """Put the file in place, and its card beside it."""
+        super().commit(target)
+        write_json(card_path(self.target if target is None else target), self._card)
 
     def _reject(self, advice: str, *, keep: bool) -> None:
         kept = ""
         if keep:
             rejected = self.target.with_suffix(".rejected.onnx")
-            self.commit(rejected)
+            super().commit(rejected)
             kept = f"; kept as {rejected}"
         raise GateError(
             self.target,
