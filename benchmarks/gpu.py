@@ -36,8 +36,11 @@ def main() -> int:
     if arguments.child:
         return child(arguments.child, lambda: found_by(arguments, work), work)
     failed = [name for name in arguments.sections if not run(name, arguments, work)]
-    for path in write_report(work, arguments.output, arguments.cards):
+    written = write_report(work, arguments.output, arguments.cards)
+    for path in written:
         print(path)
+    if not written:
+        print("nothing was measured, so no result is written", file=sys.stderr)
     print(f"failed: {', '.join(failed)}" if failed else "no section failed", file=sys.stderr)
     return 1 if failed else 0
 

@@ -5,8 +5,10 @@ A crash, a lost device or a Ctrl-C ends one section only; what the others wrote 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +38,7 @@ def run_section(
     print(f"== {name}", file=sys.stderr, flush=True)
     started = time.perf_counter()
     try:
-        code = subprocess.run(command, timeout=timeout, check=False).returncode
+        code = _exit_code(command, timeout)
         problem = None if code in (0, LEFT_OUT) else f"exit code {code}"
     except subprocess.TimeoutExpired:
         problem = f"took longer than {timeout:.0f} s"
@@ -47,6 +49,16 @@ def run_section(
         save(work, name, {**(found_before(work, name) if merge else {}), "failed": problem})
     print(f"== {name}: {problem or 'ended'} after {seconds:.0f} s", file=sys.stderr, flush=True)
     return problem is None
+
+
+def _exit_code(command: Sequence[str], timeout: float) -> int:
+    """Of a command that does not outlive this call, nor does any process that it started."""
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            return process.wait(timeout)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def child(name: str, run: Callable[[], Mapping[str, object]], work: Path) -> int:

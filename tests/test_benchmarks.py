@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +104,31 @@ def test_the_gpu_suite_says_its_options_without_any_package() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "w48-384x288" in done.stdout
+
+
+def test_where_nothing_is_measured_earlier_results_stay(
+    tmp_path: Path, without: Callable[[str, str], str]
+) -> None:
+    (tmp_path / "gpu.json").write_text("{}")
+    path = without("cv2", "ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    done = gpu_suite(tmp_path, "--sections", "crops", PYTHONPATH=path)
+    assert done.returncode == 0
+    assert "nothing was measured, so no result is written" in done.stderr
+    assert (tmp_path / "gpu.json").read_text() == "{}"
+
+
+def test_a_section_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    """The one that sleeps would otherwise go on using the GPU."""
+    pid, started = tmp_path / "pid", f"echo $! > {tmp_path / 'pid'}"
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nsleep 100 &\n{started}\nwait\n")
+    python.chmod(0o755)
+    done = gpu_suite(tmp_path, "--sections", "tests", "--timeout=1", f"--python={python}")
+    assert done.returncode == 1
+    assert "tests: took longer than 1 s" in done.stderr
+    sleeper = Path("/proc") / pid.read_text().strip() / "cmdline"
+    for _ in range(100):
+        if not sleeper.exists() or not sleeper.read_bytes():  # gone, or not waited for yet
+            return
+        time.sleep(0.05)
+    pytest.fail("the sleeping process lives")

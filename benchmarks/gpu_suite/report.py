@@ -7,19 +7,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sections import load
+
 from gpu_suite import SECTIONS
+
+GROUNDWORK = {"machine", "prepare"}
+"""Sections that say where and with what, and measure nothing."""
+NOTHING = {"left_out", "failed"}
+"""Why a section found nothing."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
 
 
 def write_report(work: Path, output: Path, cards: Path) -> list[Path]:
-    """Merge what the sections found; the paths that were written."""
-    found = {
-        name: json.loads((work / f"{name}.json").read_text())
-        for name in SECTIONS
-        if (work / f"{name}.json").exists()
-    }
+    """Merge what the sections found; the paths that were written, none if nothing was measured."""
+    found = load(work, list(SECTIONS))
+    if not any(set(one) - NOTHING for name, one in found.items() if name not in GROUNDWORK):
+        return []
     output.mkdir(parents=True, exist_ok=True)
     written = [_write(output / "gpu.json", found)]
     rows = rates(found)
