@@ -9,6 +9,8 @@ import shlex
 from types import ModuleType
 from typing import ClassVar
 
+from hrnet_deploy import telemetry
+
 EXIT_DONE = 0
 EXIT_GATE = 1
 """A gate failed, and an engine that failed it is not written; or inputs were skipped."""
@@ -115,10 +117,12 @@ def check_count(name: str, value: object) -> int:
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     """Import an optional module, or say in one line which extra brings it.
 
-    Raises EnvironmentFault naming ``purpose`` (the command or feature) and the pip command.
+    What it would report to its makers is switched off. Raises EnvironmentFault naming ``purpose``
+    (the command or feature) and the pip command.
     """
     try:
-        return importlib.import_module(module)
+        with telemetry.switched_off():
+            return importlib.import_module(module)
     except ImportError as error:
         missing = getattr(error, "name", None) or module
         if missing.split(".")[0] != module.split(".")[0]:

@@ -31,6 +31,8 @@ MAY_DOWNLOAD = Path("zoo/download.py")
 MAY_LISTEN = Path("view/serve.py")
 """The one module that takes them, for ``view`` on this machine."""
 MAY_IMPORT = {MAY_DOWNLOAD: "http|urllib", MAY_LISTEN: "socket"}
+REPORTING = {"onnxruntime", "openvino"}
+"""They open connections when they are imported, which ``errors.require`` switches off."""
 BANNED_MODULES = {*CODE_CARRIERS, *NETWORK, "yaml"}
 HARMLESS_NAMES = {"pickle.UnpicklingError"}
 """What ``torch.load(weights_only=True)`` raises: a name to catch reads nothing."""
@@ -170,6 +172,36 @@ def test_the_page_only_listens_and_only_here() -> None:
     assert not used & {"connect", "connect_ex", "create_connection", "sendto"}
     assert "place.bind((HOST, port))" in ast.unparse(tree)
     assert 'HOST = "127.0.0.1"' in ast.unparse(tree).replace("'", '"')
+
+
+def imported_as_they_are(source: str, packages: set[str]) -> set[str]:
+    """Which of ``packages`` the source imports by itself; for type checkers alone is no import."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and qualified(node.test) == "TYPE_CHECKING":
+            node.body = []
+    statements = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {alias.name for node in statements for alias in node.names}
+    names |= {node.module or "" for node in statements if isinstance(node, ast.ImportFrom)}
+    return {name for name in names if name.split(".")[0] in packages}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import openvino as ov", {"openvino"}),
+        ("def f():\n    from onnxruntime.capi import x", {"onnxruntime.capi"}),
+        ("if TYPE_CHECKING:\n    import onnxruntime", set()),
+        ("require('openvino', extra='x', purpose='y')", set()),
+    ],
+)
+def test_imports_that_report_are_noticed(source: str, found: set[str]) -> None:
+    assert imported_as_they_are(source, REPORTING) == found
+
+
+@pytest.mark.parametrize("file", MODULES, ids=label)
+def test_what_reports_to_its_maker_is_imported_by_require(file: Path) -> None:
+    assert not imported_as_they_are(file.read_text(encoding="utf-8"), REPORTING)
 
 
 def test_plans_are_deserialised_in_one_place() -> None:

@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.benchmark.measure import Task
 from hrnet_deploy.engines.openvino_model import compile_for_cpu
+from hrnet_deploy.errors import require
 
 GEMM_SIDE = 1024
 """Square matrices whose operands stay in a second or third level cache, as convolutions' do."""
@@ -91,9 +93,8 @@ def _with_openvino(precision: str, threads: int) -> Made | None:
     """One product a thread, each in a stream of its own, as the engine works."""
     if importlib.util.find_spec("openvino") is None or precision == "int8":
         return None
-    import openvino as ov
-    from openvino import opset13 as ops
-
+    ov = _openvino()
+    ops = ov.opset13
     rng = np.random.default_rng(0)
     values = rng.random((GEMM_SIDE, GEMM_SIDE), np.float32)
     left, right = ops.parameter(values.shape, ov.Type.f32), ops.constant(values)
@@ -106,8 +107,7 @@ def _with_convolution(precision: str, threads: int) -> Made | None:
     """Convolutions of 3x3 and 256 channels, one after another in each thread."""
     if importlib.util.find_spec("openvino") is None:
         return None
-    import openvino as ov
-
+    ov = _openvino()
     work, amount = convolution_chain((256,) * 33, 3, (16, 12), precision, threads)
     return f"openvino {ov.__version__.split('-')[0]}, convolution", work, amount
 
@@ -119,9 +119,8 @@ def convolution_chain(
 
     Each thread runs the chain once; the second value is the flop of them all together.
     """
-    import openvino as ov
-    from openvino import opset13 as ops
-
+    ov = _openvino()
+    ops = ov.opset13
     rng = np.random.default_rng(0)
     images = rng.random((1, channels[0], *size_hw), np.float32)
     parameter = value = ops.parameter(images.shape, ov.Type.f32)
@@ -148,8 +147,7 @@ def _in_streams(
     model: Any, values: NDArray[Any], precision: str, threads: int
 ) -> Callable[[], object]:
     """Something that runs ``model`` on ``values`` once in each of ``threads`` streams."""
-    import openvino as ov
-
+    ov = _openvino()
     settings = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "NUM_STREAMS": str(threads),
@@ -171,9 +169,11 @@ def _in_streams(
 
 
 def _scalar(value: float) -> Any:
-    from openvino import opset13 as ops
+    return _openvino().opset13.constant(np.float32(value))
 
-    return ops.constant(np.float32(value))
+
+def _openvino() -> ModuleType:
+    return require("openvino", extra="openvino", purpose="the ceiling")
 
 
 def _with_numpy(precision: str, threads: int) -> Made | None:

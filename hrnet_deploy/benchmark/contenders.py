@@ -13,7 +13,7 @@ from hrnet_deploy.benchmark.cost import Cost, graph_cost
 from hrnet_deploy.engines import Engine
 from hrnet_deploy.engines.manifest import read_manifest
 from hrnet_deploy.engines.signature import carried_spec, read_engine_file
-from hrnet_deploy.errors import EnvironmentFault, InputError
+from hrnet_deploy.errors import EnvironmentFault, InputError, require
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.spec import ModelSpec
@@ -126,11 +126,10 @@ def _everything(path: Path, device: str | None) -> list[tuple[str | None, str]]:
     on_cpu = device in (None, "cpu")
     if not on_cpu or not importlib.util.find_spec("openvino"):
         return combinations
-    import openvino
-
     from hrnet_deploy.engines.openvino_model import native_precisions
 
-    typed, native = read_engine_file(path)[1].precision, native_precisions(openvino)
+    ov = require("openvino", extra="openvino", purpose="benchmark")
+    typed, native = read_engine_file(path)[1].precision, native_precisions(ov)
     if typed in native and typed != "fp16":
         combinations.append(("openvino", "exact"))
     if typed == "fp32" and "bf16" in native:

@@ -14,6 +14,7 @@ from typing import Any
 from hrnet_deploy import __version__
 from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.engines.cuda.probe import GpuReport, probe
+from hrnet_deploy.errors import EnvironmentFault, require
 
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 ARM_FEATURES = ("asimd", "asimdhp", "asimddp", "sve", "bf16", "i8mm")
@@ -160,10 +161,10 @@ def _distribution(name: str) -> str | None:
 
 def _providers() -> list[str]:
     try:
-        import onnxruntime
-    except ImportError:
+        ort = require("onnxruntime", extra="cpu", purpose="doctor")
+    except EnvironmentFault:
         return []
-    return list(onnxruntime.get_available_providers())
+    return list(ort.get_available_providers())
 
 
 def _gpu_facts(report: GpuReport) -> dict[str, Any]:

@@ -193,8 +193,8 @@ class RunFault(EnvironmentFault):
 
 def failures() -> tuple[type[BaseException], ...]:
     """Everything that ONNX Runtime throws; most of its classes derive from Exception itself."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
+    module = "onnxruntime.capi.onnxruntime_pybind11_state"
+    state = require(module, extra="cpu", purpose="ONNX Runtime")
     own = (item for item in vars(state).values() if isinstance(item, type))
     return (
         *(item for item in own if issubclass(item, Exception)),

@@ -273,15 +273,14 @@ class ForeignEngine(ReferenceEngine):
     """The foreign file exactly as it came, at its own batch, with the rest done in numpy."""
 
     def __init__(self, network: ForeignNetwork, spec: ModelSpec) -> None:
-        import onnxruntime
-
+        ort = require("onnxruntime", extra="cpu", purpose="adopt")
         info = EngineInfo(
             backend="onnxruntime",
             device="cpu",
             path=str(network.path),
             sha256=network.sha256,
             precision="fp32",
-            versions={"onnxruntime": onnxruntime.__version__},
+            versions={"onnxruntime": ort.__version__},
         )
         super().__init__(spec, info, max_batch=1)
         content = network.path.read_bytes()
