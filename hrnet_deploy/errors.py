@@ -41,7 +41,7 @@ class DeployError(Exception):
         self.problem = printable(problem)
         pasted = _ENDS_IN_COMMAND.search(fix) is not None
         self.fix = _one_line(fix) if pasted else printable(fix)
-        self._end = "" if pasted else "."
+        self._end = "" if pasted or self.fix.endswith("?") else "."
         self.rename(subject)
 
     def rename(self, subject: Subject) -> None:

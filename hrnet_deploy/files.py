@@ -9,6 +9,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,15 +36,26 @@ MAX_JSON_BYTES = 2 << 30
 def check_input_file(path: Subject, *, what: str = "file") -> Path:
     """Say precisely why ``path`` cannot be read: missing, a directory, empty or not permitted."""
     file = Path(path)
-    if not file.exists():
-        raise InputError(path, "no such file", f"Give the path of an existing {what}")
-    if file.is_dir():
+    try:
+        facts = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(path, "no such file", f"Give the path of an existing {what}") from None
+    except (OSError, ValueError) as error:  # a name that is too long or holds a NUL, for example
+        problem = f"cannot be read ({_reason(error).lower()})"
+        raise InputError(path, problem, "Check the path and its permissions") from error
+    if stat.S_ISDIR(facts.st_mode):
         raise InputError(path, "is a directory", f"Give the path of {_article(what)} {what}")
     if not os.access(file, os.R_OK):
         raise InputError(path, "cannot be read (permission denied)", "Check its permissions")
-    if file.is_file() and file.stat().st_size == 0:
+    if stat.S_ISREG(facts.st_mode) and facts.st_size == 0:
         raise InputError(path, "is empty (0 bytes)", "Download or create it again")
     return file
+
+
+def _reason(error: Exception) -> str:
+    """What the operating system says, such as ``Permission denied``."""
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return said or type(error).__name__
 
 
 def _article(noun: str) -> str:
@@ -57,33 +69,37 @@ def check_output_file(path: Subject, *, force: bool, inputs: tuple[Subject, ...]
     written is refused.
     """
     file = Path(path)
-    if file.is_dir():
+    if os.path.isdir(file):
         raise InputError(path, "is a directory", "Give the name of the file to write")
+    there = os.path.exists(file)
     for source in inputs:
-        if file.exists() and Path(source).exists() and os.path.samefile(file, source):
+        if there and os.path.exists(source) and os.path.samefile(file, source):
             raise InputError(path, "is the input file itself", "Give another output name")
-    if file.exists() and not force:
+    if there and not force:
         raise InputError(path, "exists", "Pass --force to replace it")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            file.parent, f"cannot be created ({error.strerror})", _OTHER_PLACE
+            file.parent, f"cannot be created ({_reason(error)})", _OTHER_PLACE
         ) from error
-    _check_writable(file.parent)
+    _check_writable(file)
     return file
 
 
 _OTHER_PLACE = "Choose a folder that can be written"
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(file: Path) -> None:
     """Try it: permission bits say nothing about read-only mounts or for root."""
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=_TEMPORARY_MARK):
+        with StagedFile(file):
             pass
     except OSError as error:
-        raise InputError(folder, f"cannot be written ({error.strerror})", _OTHER_PLACE) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(file, "is too long a name", "Give a shorter one") from error
+        problem = f"cannot be written ({_reason(error)})"
+        raise InputError(file.parent, problem, _OTHER_PLACE) from error
 
 
 class StagedFile(Closing):
@@ -118,6 +134,8 @@ class StagedFile(Closing):
         self.close()
         if isinstance(error, OSError) and is_disk_full(error):
             raise disk_full(self.target) from error
+        if isinstance(error, OSError) and error.filename == os.fspath(self.path):
+            error.filename = os.fspath(self.target)  # the name that the user knows
 
 
 @contextlib.contextmanager
@@ -207,9 +225,21 @@ def write_bytes(path: Subject, content: bytes) -> None:
         stream.write(content)
 
 
+def write_scratch(path: Subject, content: bytes) -> None:
+    """Write a file that nobody keeps: neither atomically nor for good."""
+    try:
+        Path(path).write_bytes(content)
+    except OSError as error:
+        raise (disk_full(path) if is_disk_full(error) else error) from error
+
+
 def json_text(value: Any) -> str:
-    """Deterministic JSON: sorted keys, two-space indent, NaN refused, newline at the end."""
-    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    """Deterministic JSON: sorted keys, two-space indent, NaN refused, newline at the end.
+
+    What is no text, as in a file name that is not UTF-8, is escaped.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode() + "\n"
 
 
 def write_json(path: Subject, value: Any) -> None:
@@ -287,7 +317,13 @@ def contained(root: Subject, name: str, *, source: Subject) -> Path:
     """
     base = Path(root).resolve()
     candidate = base / name
-    if not name or "\0" in name or not candidate.resolve().is_relative_to(base):
+    try:
+        inside = bool(name) and candidate.resolve().is_relative_to(base)
+    except ValueError as error:  # it holds a NUL, or half a character
+        raise InputError(
+            source, f"names '{name}', which no file can be called", "Use the names of the files"
+        ) from error
+    if not inside:
         raise InputError(
             source, f"names '{name}', which lies outside {root}", "Use paths inside that folder"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -26,6 +27,7 @@ from hrnet_deploy.files import (
     read_json,
     write_bytes,
     write_json,
+    write_scratch,
 )
 
 HOLD = """
@@ -131,7 +133,7 @@ def test_output_files_that_cannot_be_written(target: Path, monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
         check_output_file(target, force=True)
     assert target.read_text() == "old"
@@ -243,3 +245,57 @@ def test_names_that_lead_out_of_their_folder(tmp_path: Path, name: Any) -> None:
 def test_names_that_stay_in_their_folder(tmp_path: Path) -> None:
     assert contained(tmp_path, "a/../b.jpg", source="x").name == "b.jpg"
     assert contained(tmp_path, "a/b.jpg", source="x") == tmp_path.resolve() / "a/b.jpg"
+
+
+@pytest.mark.parametrize("length", [240, 300])
+def test_a_name_that_is_too_long_is_told_before_any_work(length: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x: is too long a name\. Give a shorter one\."):
+        check_output_file(tmp_path / ("x" * length), force=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("x" * 300, r"cannot be read \(file name too long\)"),
+        ("a\0b", r"a\\x00b: cannot be read \(embedded null byte\)"),
+        ("loop", r"cannot be read \(too many levels of symbolic links\)"),
+        ("file/inside", "no such file"),
+        ("nowhere/inside", "no such file"),
+    ],
+)
+def test_inputs_that_cannot_be_named(name: str, problem: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=problem):
+        check_input_file(tmp_path / name)
+
+
+def test_a_folder_in_the_place_of_the_target_is_named_as_the_user_knows_it(target: Path) -> None:
+    def put_in_place() -> None:
+        with StagedFile(target) as staged:
+            target.mkdir()
+            staged.commit()
+
+    with pytest.raises(IsADirectoryError) as caught:
+        put_in_place()
+    assert caught.value.filename == str(target)
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_names_that_are_no_text_are_escaped_in_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9.pth")
+    assert json_text({"name": name}) == '{\n  "name": "caf\\udce9 \u00e9.pth"\n}\n'
+    write_json(tmp_path / "x.json", {"name": name})
+    assert json.loads((tmp_path / "x.json").read_bytes()) == {"name": name}
+
+
+def test_a_full_disk_is_said_of_scratch_files_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(EnvironmentFault, match=r"scratch: disk full while writing it"):
+        write_scratch(tmp_path / "scratch", b"x")

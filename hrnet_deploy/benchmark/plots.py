@@ -23,6 +23,7 @@ WIDE_RANGE = 10
 ROOM_FOR_TEXT = 1.25
 """The axis reaches so far beyond the longest bar, for what is written behind it."""
 
+PLOTS = ("latency.png", "throughput.png", "stages.png")
 _DPI = 100
 _WIDTH_IN = 8.0
 
@@ -31,12 +32,10 @@ def write_plots(run: dict[str, Any], folder: Path) -> list[Path]:
     """Write PNG files for what was measured and return their paths."""
     require("matplotlib", extra="report", purpose="plots")
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_write(folder / "latency.png", _latency, run)]
-    if any(row["sweep"] for row in run["rows"]):
-        written.append(_write(folder / "throughput.png", _throughput, run))
-    if any(entry["stages"] for entry in run["end_to_end"]["rows"].values()):
-        written.append(_write(folder / "stages.png", _stages, run))
-    return written
+    swept = any(row["sweep"] for row in run["rows"])
+    staged = any(entry["stages"] for entry in run["end_to_end"]["rows"].values())
+    drawings = zip(PLOTS, (_latency, _throughput, _stages), (True, swept, staged), strict=True)
+    return [_write(folder / name, draw, run) for name, draw, wanted in drawings if wanted]
 
 
 def _write(path: Path, draw: Any, run: dict[str, Any]) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import importlib
 import json
@@ -11,12 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from hrnet_deploy import __version__
 from hrnet_deploy.cli.signals import StopRequest, interrupted, stop_on_signal
+from hrnet_deploy.cli.usage import CommandGroup, as_input_error
 from hrnet_deploy.errors import (
     EXIT_BUG,
     EXIT_INPUT,
@@ -27,6 +27,7 @@ from hrnet_deploy.errors import (
     InterruptedRun,
     printable,
 )
+from hrnet_deploy.files import disk_full, is_disk_full
 
 PROGRAM = "hrnet-deploy"
 
@@ -76,8 +77,8 @@ def load_command(name: str) -> click.Command:
     return command
 
 
-class _LazyGroup(click.Group):
-    """A click group that imports the module of a command when it is used."""
+class _LazyGroup(CommandGroup):
+    """A group that imports the module of a command when it is used."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _noticing_the_reader():
@@ -94,16 +95,6 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return load_command(cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Commands: {', '.join(COMMANDS)}."
-            raise click.UsageError(f"unknown command '{printable(name)}'. {hint}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -124,19 +115,30 @@ def _group(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", MAX_PIXELS_BEFORE_CV2)
-    if sys.stdout is None:  # started with a closed one, as by ">&-"
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
+    _open_standard_streams()
     words = sys.argv[1:] if arguments is None else arguments
     sys.exit(_run(words))
+
+
+def _open_standard_streams() -> None:
+    """Put nothing where the command was started with a closed stream, as by ``2>&-``.
+
+    Otherwise the next file that is opened takes its number, and what native code says to stderr
+    lands in it.
+    """
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
 
 
 def _run(words: list[str]) -> int:
     """The exit code of one command; every error ends as one line on stderr."""
     debug, as_json = "--debug" in words, "--json" in words
     words = [word for word in words if word != "--debug"]
-    if not words:
-        click.echo(_group.get_help(click.Context(_group, info_name=PROGRAM)))
-        return EXIT_INPUT
     StopRequest.last = None
     try:
         with stop_on_signal(), _noticing_the_reader():
@@ -144,7 +146,7 @@ def _run(words: list[str]) -> int:
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except _ReaderLeft:
-        _silence_stdout()
+        _silence(sys.stdout)
         return EXIT_SIGPIPE
     except Exception as error:  # noqa: BLE001 - whatever is left ends as one line or as our bug
         if debug and not isinstance(error, click.exceptions.Exit):
@@ -179,20 +181,18 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if isinstance(error, MemoryError):
         fault = EnvironmentFault("memory", "ran out of memory", "Lower --batch or free some memory")
         return _say(fault, as_json=as_json)
-    if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.filename is None and is_disk_full(error):
         # Our files say their names; what is left is where stdout was redirected to.
-        _silence_stdout()
+        _silence(sys.stdout)
         return _say(EnvironmentFault("stdout", "disk full", "Free some space"), as_json=False)
     if isinstance(error, OSError) and error.filename is not None:
         return _say(_from_os(error), as_json=as_json)
     traceback.print_exception(error)
-    click.echo(f"{PROGRAM}: this is a bug of ours; please report it with the lines above", err=True)
+    _tell(f"{PROGRAM}: this is a bug of ours; please report it with the lines above")
     return EXIT_BUG
 
 
 def _from_os(error: OSError) -> DeployError:
-    from hrnet_deploy.files import disk_full, is_disk_full
-
     if is_disk_full(error):
         return disk_full(os.fspath(error.filename))
     reason = (error.strerror or type(error).__name__).lower()
@@ -201,11 +201,13 @@ def _from_os(error: OSError) -> DeployError:
 
 def _usage(error: click.ClickException, *, as_json: bool) -> int:
     """Click's own complaints, in our form and on one line."""
+    if (ours := as_input_error(error)) is not None:
+        return _say(ours, as_json=as_json)
     message = printable(error.format_message())
     if as_json:
         facts = {"file": "", "problem": message, "fix": "See --help", "code": EXIT_INPUT}
-        click.echo(json.dumps({"error": facts}, allow_nan=False))
-    click.echo(f"{PROGRAM}: error: {message}{'' if message.endswith('?') else '.'}", err=True)
+        _tell(json.dumps({"error": facts}, allow_nan=False), err=False)
+    _tell(f"{PROGRAM}: error: {message}{'' if message.endswith('?') else '.'}")
     return EXIT_INPUT
 
 
@@ -216,15 +218,23 @@ def _say(error: DeployError, *, as_json: bool) -> int:
     if as_json:
         value: dict[str, Any] = error.as_json()
         value["error"]["code"] = code
-        click.echo(json.dumps(value, allow_nan=False))
-    click.echo(f"{PROGRAM}: error: {error}", err=True)
+        _tell(json.dumps(value, allow_nan=False), err=False)
+    _tell(f"{PROGRAM}: error: {error}")
     return code
 
 
-def _silence_stdout() -> None:
+def _tell(line: str, *, err: bool = True) -> None:
+    """Print a last word; where nobody reads it or no space is left, the exit code still says it."""
+    try:
+        click.echo(line, err=err)
+    except OSError:
+        _silence(sys.stderr if err else sys.stdout)
+
+
+def _silence(stream: IO[str]) -> None:
     """The reader went away: keep the interpreter's last flush quiet."""
     with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 __all__ = ["COMMANDS", "load_command", "main"]

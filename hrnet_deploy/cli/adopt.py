@@ -17,6 +17,7 @@ from hrnet_deploy.cli.options import (
     say,
 )
 from hrnet_deploy.errors import command_line
+from hrnet_deploy.files import check_input_file
 
 
 @click.command("adopt")
@@ -56,6 +57,7 @@ def command(
     Writes NETWORK.adopted.onnx beside it, with normalisation, flip-test and decoding inside the
     graph, after it was proven equal to the network run as it came.
     """
+    check_input_file(network, what=".onnx file")
     from hrnet_deploy.export.adopt import adopt
     from hrnet_deploy.export.settings import ExportSettings
 

@@ -152,12 +152,16 @@ def _measure(
 ) -> tuple[dict[str, Any], Path, int]:
     """The run, the file that it was appended to, and its number there."""
     from hrnet_deploy.benchmark.machine import cpu_model
+    from hrnet_deploy.benchmark.plots import PLOTS
     from hrnet_deploy.benchmark.results import append_run, check_output, default_output
     from hrnet_deploy.benchmark.session import run_benchmark
     from hrnet_deploy.errors import require
+    from hrnet_deploy.files import check_output_file
 
     if plots is not None:
         require("matplotlib", extra="report", purpose="plots")
+        for name in PLOTS:
+            check_output_file(plots / name, force=True)
     target = output or default_output(cpu_model())
     check_output(target)
     with stop_on_signal() as stop, progress_bar(unit="measurements") as progress:

@@ -133,11 +133,11 @@ def command(
         raise InputError("--score-threshold", problem, "Give --boxes as well, or leave it out")
     chosen_further = Further(**further)
     if not engine_paths and chosen_further.ladder is None:
-        raise click.UsageError("Missing option '--engine'")
+        raise _missing("--engine")
     if annotations is None and not subsets:
-        raise click.UsageError("Missing option '--annotations'")
+        raise _missing("--annotations")
     if images is None:
-        raise click.UsageError("Missing option '--images'")
+        raise _missing("--images")
     engine_path = (engine_paths or (chosen_further.ladder or Path(),))[0]
     job = EvalJob(
         engine=engine_path,
@@ -182,6 +182,10 @@ def command(
 
 
 COLUMNS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
+
+
+def _missing(option: str) -> InputError:
+    return InputError(option, "is missing", "See: hrnet-deploy eval --help")
 
 
 def _print_table(facts: dict[str, Any], published: dict[str, Any] | None, title: str) -> None:

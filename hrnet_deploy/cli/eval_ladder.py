@@ -23,11 +23,12 @@ def show_ladder(
     job: EvalJob, checkpoint: Path, engines: tuple[Path, ...], chosen: Further, *, as_json: bool
 ) -> None:
     """``eval --ladder``: one table of all forms of a network, and the same as JSON."""
-    from hrnet_deploy.export.ladder import LadderJob, climb
     from hrnet_deploy.files import check_input_file, check_output_file, write_json
 
     inputs = [check_input_file(checkpoint, what="checkpoint")]
     check_output_file(job.output, force=True, inputs=tuple(inputs))
+    from hrnet_deploy.export.ladder import LadderJob, climb
+
     ladder = LadderJob(
         checkpoint,
         job.annotations,

@@ -42,7 +42,13 @@ _OPTIONS = (
         show_default=True,
         help="After so long --explain starts no new run.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of sample and intervals."),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Of sample and intervals.",
+    ),
     click.option(
         "--ladder",
         type=FILE,

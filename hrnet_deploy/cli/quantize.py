@@ -25,6 +25,7 @@ from hrnet_deploy.cli.options import (
     threads_option,
 )
 from hrnet_deploy.errors import command_line
+from hrnet_deploy.files import check_input_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,6 +124,8 @@ def command(
     it loses; the worst stay float until AP drops by no more than allowed. Where that cannot
     be had the exit code is 1 and nothing is written.
     """
+    check_input_file(checkpoint, what="checkpoint")
+    check_input_file(annotations, what="annotation file")
     from hrnet_deploy.cli.progress import progress_bar
     from hrnet_deploy.export.mixture import QuantizeSettings
     from hrnet_deploy.export.quantize import quantization_facts, quantize_checkpoint

@@ -17,6 +17,7 @@ from hrnet_deploy.cli.options import (
     with_engine_options,
 )
 from hrnet_deploy.errors import EXIT_GATE, InputError
+from hrnet_deploy.files import check_input_file
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.crops import LabelledCrops
@@ -63,6 +64,8 @@ def command(
         raise InputError(
             "--boxes", "needs the annotation file for the image ids", "Pass --annotations"
         )
+    for path in (reference, candidate):
+        check_input_file(path, what="checkpoint or engine")
     from hrnet_deploy.export.parity import check_comparable, compare
     from hrnet_deploy.export.verify import open_pair
 

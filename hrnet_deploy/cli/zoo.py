@@ -9,6 +9,7 @@ import click
 
 from hrnet_deploy.cli.options import FILE, force_option, json_option, print_json, print_table, say
 from hrnet_deploy.cli.signals import again
+from hrnet_deploy.cli.usage import CommandGroup
 from hrnet_deploy.errors import InterruptedRun, command_line, printable
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MEGABYTE = 1_000_000
 
 
-@click.group("zoo")
+@click.group("zoo", cls=CommandGroup)
 def command() -> None:
     """List published checkpoints and detectors, and download one of them."""
 

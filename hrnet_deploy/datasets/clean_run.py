@@ -15,7 +15,7 @@ from hrnet_deploy.datasets.problems import Problem
 from hrnet_deploy.datasets.rename import Move, carry_out, plan_names, say_names
 from hrnet_deploy.datasets.rules import IMAGE_DIGITS
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.files import check_output_file, write_json
+from hrnet_deploy.files import StagedFile, check_output_file, json_text
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def _write(
         "counts": changes.counts,
         "changes": changes.as_json(),
     }
-    write_json(job.beside("changes"), report)
-    write_document(job.target, document.content)
+    with StagedFile(job.beside("changes")) as staged:
+        staged.path.write_text(json_text(report), encoding="utf-8")
+        write_document(job.target, document.content)
+        staged.commit()
     files["annotations"] = str(job.target)
     files["changes"] = str(job.beside("changes"))

@@ -159,4 +159,5 @@ def write_document(path: Subject, content: dict[str, Any]) -> None:
 
 
 def _text(value: Any) -> bytes:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return text.encode(errors="backslashreplace")  # half a character stays the escape it was

@@ -114,7 +114,7 @@ def _direct(root: Path, name: str, source: Path) -> Path | None:
         path = contained(root, name, source=source)
     except (InputError, OSError):
         return None
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 def _by_last_name(root: Path, name: str, below: dict[str, list[str]], source: Path) -> Path | None:

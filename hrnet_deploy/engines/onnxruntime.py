@@ -204,9 +204,14 @@ def failures() -> tuple[type[BaseException], ...]:
     )
 
 
+_PLACE_IN_SOURCE = re.compile(r"^\S+\.(?:cc|cpp|h):\d+ [^()]*\([^()]*\)(?: const)? ")
+"""Such as ``/x/model.cc:256 onnxruntime::Model::Model(onnx::ModelProto&&, ...)``."""
+
+
 def _first_line(error: BaseException) -> str:
-    """ONNX Runtime's message without its error code and its trace."""
+    """ONNX Runtime's message without its error code, its trace and the place in its source."""
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip())
+    text = _PLACE_IN_SOURCE.sub("", text)
     return (text.splitlines() or [type(error).__name__])[0][:300]
 
 

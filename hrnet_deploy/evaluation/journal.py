@@ -49,6 +49,8 @@ class Journal(Closing):
     A context manager that holds a lock, so that two runs never share a journal. ``finished`` are
     the pictures that it had when it was opened, in their order. A torn last line is dropped;
     damage anywhere else, and a fingerprint of another run, are refused and the file is kept.
+    A journal without any picture is nothing to go on from: it is removed when it is closed, and
+    is nobody's when a killed process left it.
     """
 
     def __init__(
@@ -76,8 +78,9 @@ class Journal(Closing):
         self._synced_at = time.perf_counter()
         try:
             self._size = end
+            self._empty = end == 0
             os.ftruncate(self._descriptor, end)
-            if end == 0:
+            if self._empty:
                 header = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
                 self._append(json.dumps(header, allow_nan=False) + "\n")
         except BaseException:
@@ -87,6 +90,7 @@ class Journal(Closing):
     def add(self, image: FinishedImage) -> None:
         """Append one picture; a full disk is an EnvironmentFault and leaves whole lines only."""
         self._append(_line(image))
+        self._empty = False
         if time.perf_counter() - self._synced_at > _SYNC_SECONDS:
             self.flush()
 
@@ -105,6 +109,8 @@ class Journal(Closing):
     def close(self) -> None:
         """Close the file and let go of the lock; closing twice is harmless."""
         if self._descriptor >= 0:
+            if self._empty:
+                self.path.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = -1
             self._lock.release()
@@ -139,7 +145,7 @@ class Journal(Closing):
         if content[: len(_START)] != _START[: len(content)]:
             raise InputError(self.path, "is not a journal of hrnet-deploy", _MOVE)
         *lines, torn = content.split(b"\n")
-        if not lines:
+        if not lines or (len(lines) == 1 and not torn):
             return 0
         self._check_header(lines[0], fingerprint)
         whole = len(lines[0]) + 1

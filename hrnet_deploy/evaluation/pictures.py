@@ -31,7 +31,7 @@ def find_pictures(
     if not root.is_dir():
         raise InputError(folder, "is not a folder", "Give the folder of the images")
     paths = {image.id: _inside(root, image.file_name, annotations) for image in annotations.images}
-    found = {image.id: paths[image.id] for image in wanted if paths[image.id].is_file()}
+    found = {image.id: paths[image.id] for image in wanted if os.path.isfile(paths[image.id])}
     if len(found) < len(wanted):
         below = files_below(root)
         for image in wanted:

@@ -282,6 +282,12 @@ class ForeignEngine(ReferenceEngine):
             precision="fp32",
             versions={"onnxruntime": ort.__version__},
         )
+        made = (network.input_size_hw, network.heatmap_size_hw, network.joints)
+        if made != (spec.input_size_hw, spec.heatmap_size_hw, spec.joints):
+            sizes = "{0[0]}x{0[1]} to {1[0]}x{1[1]} with {2} keypoints"
+            wanted = sizes.format(spec.input_size_hw, spec.heatmap_size_hw, spec.joints)
+            problem = f"goes from {sizes.format(*made)}, the other one from {wanted}"
+            raise InputError(network.path, problem, "Compare artefacts of one model")
         super().__init__(spec, info, max_batch=1)
         content = network.path.read_bytes()
         self._session = CpuSession(content, network.path, purpose="adopt")

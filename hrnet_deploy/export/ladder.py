@@ -38,7 +38,7 @@ from hrnet_deploy.export.model import build_hrnet
 from hrnet_deploy.export.promise import with_precision
 from hrnet_deploy.export.run import checkpoint_spec, reference_engine
 from hrnet_deploy.export.settings import ExportSettings, Precision
-from hrnet_deploy.files import check_input_file
+from hrnet_deploy.files import check_input_file, write_scratch
 from hrnet_deploy.spec import ModelSpec
 
 Say = Callable[[str], None]
@@ -187,7 +187,7 @@ def _engines(job: LadderJob, folder: Path, say: Say) -> Iterator[tuple[str, Open
             typed = with_precision(spec, precision)
             model = build_hrnet(typed, checkpoint.architecture, weights, source=job.checkpoint)
             path = folder / f"{precision}.{'flip' if spec.flip_test else 'plain'}.onnx"
-            path.write_bytes(model.SerializeToString(deterministic=True))
+            write_scratch(path, model.SerializeToString(deterministic=True))
             del model
             yield f"ONNX {precision}", functools.partial(load_engine, path, threads=job.threads)
     for path in dict.fromkeys([*more, *_beside(job.checkpoint)]):

@@ -18,7 +18,7 @@ from hrnet_deploy.engines import EngineOutput, load_engine
 from hrnet_deploy.engines.build import BuiltPlan, check_fp8
 from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.cuda.probe import probe
-from hrnet_deploy.engines.manifest import BatchProfile, Manifest, write_manifest
+from hrnet_deploy.engines.manifest import BatchProfile, Manifest, manifest_path, write_manifest
 from hrnet_deploy.engines.onnx_file import read_onnx_file, spec_of
 from hrnet_deploy.engines.tensorrt import TensorRTEngine, open_plan
 from hrnet_deploy.engines.timing_cache import timing_cache_path
@@ -101,6 +101,8 @@ def plan_target(half: Path, *, wanted: bool | None, force: bool) -> Path | None:
     """
     if wanted is False or (wanted is None and not can_build()):
         return None
+    if wanted:
+        load_tensorrt(0, subject="--plan")  # says what is missing before the export
     return check_output_file(default_output(half), force=force, inputs=(half,))
 
 
@@ -175,7 +177,7 @@ def _read_source(request: PlanRequest) -> tuple[bytes, ModelSpec, int]:
         raise InputError(path, "is no .onnx file", "Make one: hrnet-deploy export CHECKPOINT")
     if request.output.suffix.lower() != ".plan":
         raise InputError(request.output, "does not end in .plan", "Give a name that does")
-    for output in (request.output, request.layers):
+    for output in (manifest_path(request.output), request.output, request.layers):
         if output is not None:
             check_output_file(output, force=request.force, inputs=(path,))
     content = path.read_bytes()

@@ -26,7 +26,8 @@ from hrnet_deploy.export.mixture import (
 from hrnet_deploy.export.parity import ParityReport
 from hrnet_deploy.export.run import Judge, Proven, Say, reference_engine
 from hrnet_deploy.export.sensitivity import BlockLoss, measure_blocks
-from hrnet_deploy.files import check_input_file, check_output_file
+from hrnet_deploy.export.settings import check_engine_output
+from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
 
 PARITY_CROPS = 32
@@ -74,7 +75,7 @@ def check_target(checkpoint: Path, settings: QuantizeSettings) -> Path:
     target = settings.export.output or checkpoint.with_suffix(f".{'.'.join(kinds)}.onnx")
     if target.suffix.lower() != ".onnx":
         raise InputError(target, "is not an .onnx name", "Give an output that ends in .onnx")
-    return check_output_file(target, force=settings.export.force, inputs=(checkpoint,))
+    return check_engine_output(target, checkpoint, force=settings.export.force)
 
 
 def check_backend(settings: QuantizeSettings) -> None:

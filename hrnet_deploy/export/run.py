@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import GateError, Subject, require
+from hrnet_deploy.errors import GateError, require
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint, resolve_model
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.model import build_hrnet
@@ -21,7 +21,7 @@ from hrnet_deploy.export.parity import ParityReport, compare, run_all
 from hrnet_deploy.export.promise import Source, promised_spec, with_precision
 from hrnet_deploy.export.recipes import choose_recipe
 from hrnet_deploy.export.reference import TorchEngine
-from hrnet_deploy.export.settings import ExportSettings, check_outputs
+from hrnet_deploy.export.settings import ExportSettings, card_path, check_outputs
 from hrnet_deploy.files import StagedFile, write_json
 from hrnet_deploy.spec import ModelSpec
 
@@ -181,11 +181,6 @@ class Proven(StagedFile):
             f"parity failed, {'; '.join(self.report.failures)}; worst {self.report.worst}{kept}",
             f"Nothing was written in its place; {advice}",
         )
-
-
-def card_path(artefact: Subject) -> Path:
-    """The card beside an artefact: ``w32.onnx.json``."""
-    return Path(f"{artefact}.json")
 
 
 def parity_card(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.engines import EngineOutput, load_engine
 from hrnet_deploy.export.gates import CONFIDENT_SCORE
+from hrnet_deploy.files import write_scratch
 from hrnet_deploy.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _run(
 ) -> tuple[EngineOutput, ModelSpec]:
     with tempfile.TemporaryDirectory(prefix="hrnet-deploy-") as folder:
         path = Path(folder) / "block.onnx"
-        path.write_bytes(model.SerializeToString())
+        write_scratch(path, model.SerializeToString())
         with load_engine(path, backend="onnxruntime", threads=threads) as engine:
             return engine.run(crops_nhwc, heatmaps=True), engine.spec
 

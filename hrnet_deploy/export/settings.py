@@ -48,5 +48,16 @@ def check_outputs(source: Path, settings: ExportSettings) -> dict[Precision, Pat
         targets = dict.fromkeys(settings.precisions, base)
     chosen = {precision: targets[precision] for precision in settings.precisions}
     for target in chosen.values():
-        check_output_file(target, force=settings.force, inputs=(source,))
+        check_engine_output(target, source, force=settings.force)
     return chosen
+
+
+def check_engine_output(target: Path, source: Path, *, force: bool) -> Path:
+    """``target``, if it and its card can be written."""
+    check_output_file(card_path(target), force=force)
+    return check_output_file(target, force=force, inputs=(source,))
+
+
+def card_path(artefact: Path) -> Path:
+    """The card beside an artefact: ``w32.onnx.json``."""
+    return artefact.with_name(artefact.name + ".json")

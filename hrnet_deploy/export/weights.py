@@ -16,6 +16,7 @@ from hrnet_deploy.export.architecture import (
     StageArchitecture,
     published_architecture,
 )
+from hrnet_deploy.values import first_few
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, ``torch.compile`` and training wrappers put before every name."""
 
 _COUNTER = "num_batches_tracked"
+_VARIANCE = "running_var"
 _OUTER_KERNELS = ("conv1.weight", "conv2.weight", "layer1.0.conv1.weight", "final_layer.weight")
 """The convolutions around the stages, without which there is nothing to recognise."""
 
@@ -237,6 +239,7 @@ def clean_tensors(
     converted: dict[str, int] = {}
     clean = {}
     broken: list[tuple[str, int]] = []
+    negative: list[str] = []
     for name, tensor in tensors.items():
         if name.endswith(_COUNTER):
             clean[name] = tensor.to(torch.int64)
@@ -249,6 +252,11 @@ def clean_tensors(
         clean[name] = tensor.to(torch.float32).contiguous()
         if bad := int((~torch.isfinite(clean[name])).sum()):
             broken.append((name, bad))
+        elif name.endswith(_VARIANCE) and bool((clean[name] < 0).any()):
+            negative.append(name)
+    if negative:
+        problem = f"{first_few(negative)} holds negative values, variances have none"
+        raise InputError(path, problem, "Download it again, or use an earlier checkpoint")
     if broken:
         more = f" ({len(broken)} tensors are affected)" if len(broken) > 1 else ""
         problem = f"{broken[0][0]} holds {broken[0][1]} NaN or infinite values{more}"

@@ -53,9 +53,15 @@ class DrawnOutput(Output):
         if predicted.frame.image_bgr is not None:
             self._behind(self._write, predicted)
 
-    def finish(self) -> None:
+    def complete(self) -> None:
         self._behind.wait()
-        self._finish_video()
+        if self._video is not None:
+            self._video.complete()
+
+    def finish(self) -> None:
+        if self._video is not None:
+            video, self._video = self._video, None
+            video.finish()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # what went wrong is on its way up already
@@ -79,8 +85,8 @@ class DrawnOutput(Output):
 
     def _finish_video(self) -> None:
         if self._video is not None:
-            video, self._video = self._video, None
-            video.finish()
+            self._video.complete()
+            self.finish()
 
     def _picture_path(self, relative: PurePath) -> Path:
         if relative.suffix.lower() not in WRITTEN_SUFFIXES:
@@ -150,13 +156,15 @@ class _VideoFile:
             raise EnvironmentFault(self._path, problem, "Draw into a folder of pictures instead")
         self._writer = writer
 
-    def finish(self) -> None:
-        with self._stack:
-            if self._writer is None:
-                return
+    def complete(self) -> None:
+        if self._writer is not None:
             self._writer.release()
             self._check()
-            self._staged.commit()
+
+    def finish(self) -> None:
+        with self._stack:
+            if self._writer is not None:
+                self._staged.commit()
 
     def _check(self) -> None:
         """A full disk goes unnoticed by OpenCV: count what can be read back."""

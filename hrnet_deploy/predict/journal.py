@@ -48,7 +48,8 @@ class PredictJournal(Closing):
 
     The count stands behind frames that shared batches; what is behind the last one is dropped. A
     context manager that holds a lock. ``fresh`` starts over. A journal of other settings is refused
-    and kept. ``known`` gives what was found for a frame in an earlier run, which saw ``earlier``
+    and kept. One without any result is nothing to go on from: it is removed when it is closed, and
+    is nobody's when a killed process left it. ``known`` gives what was found for a frame in an earlier run, which saw ``earlier``
     frames, those with errors among them.
     """
 
@@ -83,6 +84,8 @@ class PredictJournal(Closing):
                 self._old = self._stack.enter_context(path.open("rb"))
             # Without a buffer, whose rest could not be written at the end of a full disk.
             self._file = self._stack.enter_context(path.open("ab", buffering=0))
+            self._empty = not end
+            self._stack.callback(self._remove_empty)
             if not end:
                 self._put([self._head])
         except BaseException:
@@ -137,10 +140,15 @@ class PredictJournal(Closing):
         if self._seen > self.earlier:
             new = [_entry(each) for each in chunk if not each.replayed]
             self._put([*new, {_COUNT: self._seen}])
+            self._empty &= all(each.error is not None for each in chunk)
 
     def remove(self) -> None:
         """The run is complete: nothing is left to go on from."""
         self.path.unlink(missing_ok=True)
+
+    def _remove_empty(self) -> None:
+        if self._empty:
+            self.remove()
 
     def _put(self, values: Iterable[dict[str, Any]]) -> None:
         lines = [json.dumps(value, allow_nan=False).encode() + b"\n" for value in values]
@@ -163,8 +171,7 @@ class PredictJournal(Closing):
             if not head.endswith(b"\n") or found.get("format") != FORMAT:
                 problem = "is not a journal of predict"
                 raise InputError(self.path, problem, "Move it away, or give another output")
-            self._compare(found.get("fingerprint"))
-            end = place = stream.tell()
+            begin = end = place = stream.tell()
             pending: list[tuple[dict[str, Any], int]] = []
             previous = None
             while line := stream.readline():
@@ -179,6 +186,9 @@ class PredictJournal(Closing):
                 else:
                     break
                 place = stream.tell()
+        if end == begin:
+            return 0
+        self._compare(found.get("fingerprint"))
         return end
 
     def _index(self, entry: dict[str, Any], place: int, previous: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,20 @@ PARQUET_ROWS = 4096
 
 
 class Output(Closing):
-    """Something that takes one result after the other; ``finish`` makes it permanent.
+    """Something that takes one result after the other.
 
-    A context manager: what was not finished leaves no trace.
+    ``complete`` writes the rest, ``finish`` puts the file in its place: only when all outputs are
+    complete, so that a run that is killed meanwhile leaves all of them or none. A context manager:
+    what was not finished leaves no trace.
     """
 
     @abstractmethod
     def write(self, predicted: Predicted) -> None:
         """Add the poses of one frame."""
+
+    @abstractmethod
+    def complete(self) -> None:
+        """Write what is left; nothing more is added."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -55,17 +61,43 @@ class LinesOutput(Output):
     def write(self, predicted: Predicted) -> None:
         self._emit(json_line(predicted, self._spec))
 
-    def finish(self) -> None:
+    def complete(self) -> None:
         """Everything is out already."""
 
+    def finish(self) -> None:
+        """The same."""
 
-class _FileOutput(Output):
-    """A text file that is written beside its target and renamed at the end."""
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
-        self._spec = spec
+class _StagedOutput(Output):
+    """A file that is written beside its target and renamed at the end."""
+
+    def __init__(self, path: Path) -> None:
         self._stack = contextlib.ExitStack()
         self._staged = self._stack.enter_context(StagedFile(path))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Within, a full disk is said of the target."""
+        try:
+            yield
+        except OSError as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def finish(self) -> None:
+        with self._stack:
+            self._staged.commit()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class _FileOutput(_StagedOutput):
+    """A file of text."""
+
+    def __init__(self, path: Path, spec: ModelSpec) -> None:
+        super().__init__(path)
+        self._spec = spec
         stream = open(self._staged.path, "wb")  # noqa: SIM115 - closed by the stack
         self._stream = self._stack.enter_context(stream)
         self._put(self._head())
@@ -81,23 +113,16 @@ class _FileOutput(Output):
         """The lines of one frame."""
 
     def _put(self, text: str) -> None:
-        try:
+        with self._writing():
             self._stream.write(text.encode("utf-8", "surrogateescape"))
-        except OSError as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
 
     def write(self, predicted: Predicted) -> None:
         self._put(self._text(predicted))
 
-    def finish(self) -> None:
-        with self._stack:
-            self._put(self._tail())
+    def complete(self) -> None:
+        self._put(self._tail())
+        with self._writing():
             self._stream.close()
-            self._staged.commit()
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 class JsonLinesFile(_FileOutput):
@@ -139,7 +164,7 @@ class CocoFile(_FileOutput):
         return "\n]\n"
 
 
-class ParquetFile(Output):
+class ParquetFile(_StagedOutput):
     """The table of ``CsvFile`` as Apache Parquet; needs pyarrow."""
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
@@ -148,8 +173,7 @@ class ParquetFile(Output):
         self._names = columns(spec)
         self._schema = self._arrow.schema([(name, self._type(name)) for name in self._names])
         self._rows: list[list[Cell]] = []
-        self._stack = contextlib.ExitStack()
-        self._staged = self._stack.enter_context(StagedFile(path))
+        super().__init__(path)
         self._writer = parquet.ParquetWriter(str(self._staged.path), self._schema)
         self._stack.callback(self._writer.close)
 
@@ -170,17 +194,14 @@ class ParquetFile(Output):
                 self._arrow.array(list(column), type=self._type(name))
                 for name, column in zip(self._names, zip(*self._rows, strict=True), strict=True)
             ]
-            self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+            with self._writing():
+                self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
             self._rows = []
 
-    def finish(self) -> None:
-        with self._stack:
-            self._flush()
+    def complete(self) -> None:
+        self._flush()
+        with self._writing():
             self._writer.close()
-            self._staged.commit()
-
-    def close(self) -> None:
-        self._stack.close()
 
 
 FORMATS: dict[str, Callable[[Path, ModelSpec], Output]] = {

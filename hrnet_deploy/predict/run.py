@@ -118,6 +118,8 @@ def predict_to_files(
             return summary
         _raise_if_nothing_was_done(summary)
         for output in outputs:
+            output.complete()
+        for output in outputs:
             output.finish()
         if journal is not None:
             journal.remove()

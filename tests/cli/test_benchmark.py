@@ -111,6 +111,7 @@ def test_json_and_markdown_say_the_same(tiny_onnx: Path, tmp_path: Path) -> None
         (["--annotations", "a.json"], 2, "--annotations: needs the pictures"),
         (["--boxes", "b.json"], 2, "--boxes: needs the pictures"),
         (["--device", "tpu"], 2, "device: is 'tpu'"),
+        (["--plots", __file__], 2, "test_benchmark.py: cannot be created"),
     ],
 )
 def test_wrong_options_are_named(

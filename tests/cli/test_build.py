@@ -92,8 +92,8 @@ def test_external_data_is_refused(make_tiny_onnx: Callable[..., Path]) -> None:
     ("flags", "message"),
     [
         (["--min-batch", 8, "--max-batch", 4], "2 build settings: the batch profile is min 8, opt"),
-        (["--opt-batch", 0], "2 Invalid value for '--opt-batch': 0 is not in the range 1<=x<=4096"),
-        (["--level", 9], "2 Invalid value for '--level': 9 is not in the range 0<=x<=5"),
+        (["--opt-batch", 0], "2 --opt-batch: 0 is not in the range 1<=x<=4096"),
+        (["--level", 9], "2 --level: 9 is not in the range 0<=x<=5"),
         (["--profile", "fast"], "2 --profile: there is no profile 'fast' (there are: jetson, lat"),
         (["--profile", "none.toml"], "2 none.toml: no such file"),
         (["--device", "cpu"], "2 --device: is 'cpu', a .plan runs on an NVIDIA GPU"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -104,3 +105,16 @@ def test_an_interruption_writes_nothing(
     assert code == 130
     assert "single.onnx: interrupted, nothing is written. To start over: hrnet-deploy" in err
     assert not list(tmp_path.glob("*.flip.json"))
+
+
+def test_no_option_is_advised_that_there_is_not(cli: Cli, people: Path, tmp_path: Path) -> None:
+    words = ("--precision", "fp32", "--recipe", CHECKPOINT.with_suffix(".toml"), "--no-flip")
+    assert cli("export", CHECKPOINT, *words, "-o", "single.onnx")[0] == 0
+    pictures = Path(shutil.copytree(people.parent / "images", tmp_path / "images"))
+    for picture in pictures.iterdir():
+        picture.write_bytes(picture.read_bytes()[:300])
+    code, _, err = cli(
+        "calibrate-flip", "single.onnx", "--annotations", people, "--images", pictures
+    )
+    assert (code, "is truncated" in err) == (2, True)
+    assert "--keep-going" not in err

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +52,29 @@ def change(home: Path, **keys: Any) -> None:
         for key, value in keys.items():
             entry.pop(key) if value is None else entry.update({key: value})
     (home / "a.json").write_text(json.dumps(content))
+
+
+def test_a_full_disk_leaves_no_list_of_changes_alone(home: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    before = sorted(home.rglob("*"))
+    command = [sys.executable, "-m", "hrnet_deploy", "dataset", "clean", "a.json", "-o", "b.json"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, preexec_fn=limit, capture_output=True, text=True, check=False, env=environment
+    )
+    assert (done.returncode, "b.json: disk full" in done.stderr) == (3, True)
+    assert sorted(home.rglob("*")) == before
+
+
+def test_half_characters_stay_what_they_were(home: Path) -> None:
+    content = json.loads((home / "a.json").read_text())
+    content["info"] = {"description": "half \ud83d"}
+    (home / "a.json").write_text(json.dumps(content))
+    assert run("clean", "a.json", "-o", "b.json") == 0
+    assert json.loads((home / "b.json").read_bytes())["info"] == content["info"]
 
 
 def test_check_says_clean(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,7 +210,7 @@ def test_plots_without_matplotlib_end_in_one_line(home: Path) -> None:
         (("subset", "a.json", "-o", "b.json", "--size", "huge"), "--size: 'huge' is unknown"),
         (("split", "a.json", "--ratios", "1"), "--ratios: '1' are not two or more parts"),
         (("split", "a.json", "--names", "../x,y"), "--names: '../x' is no part of a file name"),
-        (("splat",), "No such command 'splat'"),
+        (("splat",), "unknown command 'splat'. Did you mean 'split'?"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_writes_nothing(

@@ -196,11 +196,12 @@ def test_limit_is_said_everywhere(command: Command) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--batch", "0"), "'--batch': 0 is not in the range 1<=x<=1024"),
-        (("--batch", "abc"), "'--batch': 'abc' is not a valid integer range"),
-        (("--limit", "-1"), "'--limit': -1 is not in the range x>=1"),
-        (("--min-ap", "76.5"), "'--min-ap': 76.5 is not in the range 0<=x<=1"),
-        (("--oks-nms", "fast"), "'--oks-nms': 'fast' is not one of"),
+        (("--batch", "0"), "--batch: 0 is not in the range 1<=x<=1024"),
+        (("--batch", "abc"), "--batch: 'abc' is not a whole number in the range 1<=x<=1024. See: "),
+        (("--limit", "-1"), "--limit: -1 is not in the range x>=1"),
+        (("--explain", "--seed", "-1"), "--seed: -1 is not in the range x>=0"),
+        (("--min-ap", "76.5"), "--min-ap: 76.5 is not in the range 0<=x<=1"),
+        (("--oks-nms", "fast"), "--oks-nms: 'fast' is not one of"),
         (("--flip", "exact"), "tiny.onnx: has no flip-test in its graph, exact was asked for. Exp"),
         (("--flip", "adaptive"), "tiny.onnx: has no threshold for an adaptive flip-test"),
         (("--flip", "adaptive", "--flip-threshold", "2"), "2.0 is not in the range 0<=x<=1"),
@@ -234,7 +235,7 @@ def test_what_is_missing_is_said(command: Command) -> None:
         cwd=command.folder,
     )
     assert done.returncode == 2
-    assert "Missing option '--engine'" in done.stderr
+    assert "--engine: is missing" in done.stderr
 
 
 def test_no_flip_of_an_engine_without_flip_test(command: Command) -> None:

@@ -137,7 +137,7 @@ def test_usage(run: Run, people: Path) -> None:
     code, _, err = run("--engine", "a.onnx", "--engine", "b.onnx", *data(people), "--explain")
     assert (code, "--explain looks at one engine" in err) == (2, True)
     code, _, err = run(*data(people))
-    assert (code, "Missing option '--engine'" in err) == (2, True)
+    assert (code, "--engine: is missing" in err) == (2, True)
     code, _, err = run("--engine", "a.onnx", *data(people), "--explain", "--expected-ap", "nan")
     assert (code, "nan is not a finite number" in err) == (2, True)
     code, _, err = run("--ladder", "absent.pth", *data(people))

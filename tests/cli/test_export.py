@@ -243,6 +243,41 @@ def test_full_disk_leaves_the_old_file(checkpoint: Path) -> None:
     assert names_in(checkpoint.parent) == {"small.pth", "small.onnx"}
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_card_that_is_there_is_not_replaced(cli: Cli, checkpoint: Path, kind: str) -> None:
+    card = checkpoint.with_suffix(".onnx.json")
+    card.mkdir() if kind == "folder" else card.write_text("mine")
+    code, _, err = cli("export", checkpoint, *SIZE)
+    problem = "is a directory. " if kind == "folder" else "exists. Pass --force"
+    assert (code, f"small.onnx.json: {problem}" in err) == (2, True)
+    assert names_in(checkpoint.parent) == {"small.pth", "small.onnx.json"}
+    assert kind == "folder" or card.read_text() == "mine"
+
+
+def test_a_name_that_is_not_utf8(checkpoint: Path) -> None:
+    named = checkpoint.with_name(os.fsdecode(b"caf\xe9.pth"))
+    try:
+        checkpoint.rename(named)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    words = [*COMMAND, "export", str(named), *SIZE, "--json", "--precision", "fp32"]
+    done = subprocess.run(words, capture_output=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    (exported,) = json.loads(done.stdout)
+    assert exported["path"] == str(named.with_suffix(".onnx"))
+    assert json.loads(named.with_suffix(".onnx.json").read_bytes())["passed"] is True
+
+
+def test_a_plan_that_cannot_be_built_is_said_before_the_export(
+    cli: Cli, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    code, _, err = cli("export", checkpoint, *SIZE, "--plan")
+    assert (code, "--plan: no NVIDIA GPU visible" in err) == (3, True)
+    assert "proving" not in err
+    assert names_in(checkpoint.parent) == {"small.pth"}
+
+
 def test_two_exports_to_one_target(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "both.onnx"
     words = [*COMMAND, "export", str(checkpoint), *SIZE, "--force", "-o", str(target)]
@@ -311,6 +346,18 @@ def test_a_network_that_is_not_adopted_rightly_is_no_fault_of_its_precision(
     code, _, err = cli("adopt", network, "--recipe", recipe)
     assert code == 1
     assert last_line(err).endswith("Nothing was written in its place; please report it.")
+
+
+def test_a_foreign_network_of_another_size_is_no_match(
+    cli: Cli, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert cli("export", checkpoint, "--input-size", "64x64", "--precision", "fp32")[0] == 0
+    network = foreign_network(tmp_path / "foreign.onnx")
+    code, _, err = cli("verify", checkpoint.with_suffix(".onnx"), network)
+    problem = (
+        "goes from 96x64 to 24x16 with 17 keypoints, the other one from 64x64 to 16x16 with 17"
+    )
+    assert (code, f"foreign.onnx: {problem}" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

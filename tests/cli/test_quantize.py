@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +200,21 @@ def test_what_is_refused_at_once(
     assert (code, out) == (2, "")
     assert said in err
     assert "calibrating" not in err
+
+
+def test_a_full_disk_for_what_is_tried_is_said(checkpoint: Path, people: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [sys.executable, "-m", "hrnet_deploy", *arguments(checkpoint, people)]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, preexec_fn=limit, capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 3, done.stderr
+    assert "block.onnx: disk full while writing it" in done.stderr
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
 
 
 def test_help_is_quick_to_load() -> None:

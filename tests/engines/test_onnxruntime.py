@@ -481,6 +481,28 @@ def test_flipped_bytes_end_in_an_engine_or_in_our_error(
     engine.close()
 
 
+def test_a_newer_format_is_said_without_the_source_of_onnx_runtime(
+    tiny: ModuleType, tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(tiny.write_tiny_onnx(tmp_path / "new.onnx"))
+    model.ir_version = 999
+    (tmp_path / "new.onnx").write_bytes(model.SerializeToString())
+    problem = r"cannot load it \(Unsupported model IR version: 999, max"
+    with pytest.raises(InputError, match=problem):
+        load_onnx_engine(tmp_path / "new.onnx")
+
+
+def test_names_that_are_no_text(tiny_onnx: Path, tmp_path: Path) -> None:
+    file = tmp_path / "flipped.onnx"
+    content = tiny_onnx.read_bytes()
+    assert content.count(b"crops") > 1
+    file.write_bytes(content.replace(b"crops", b"cro\xffs"))
+    with pytest.raises(InputError, match=r"flipped\.onnx: "):
+        load_onnx_engine(file)
+
+
 def test_loading_and_running_imports_neither_torch_nor_onnx(tiny_onnx: Path) -> None:
     script = (
         "import json, sys, numpy as np\n"

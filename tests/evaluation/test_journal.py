@@ -286,3 +286,22 @@ def test_a_directory_in_its_place(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a directory"):
         open_journal(tmp_path / "run.journal")
     assert not (tmp_path / "run.journal.lock").exists()
+
+
+def test_a_journal_without_pictures_is_not_left_behind(tmp_path: Path) -> None:
+    with open_journal(tmp_path / "run.journal"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_journal_without_pictures_is_in_nobodys_way(tmp_path: Path) -> None:
+    """A process that was killed before its first picture leaves one."""
+    path = tmp_path / "run.journal"
+    with open_journal(path):
+        left = path.read_bytes()
+    path.write_bytes(left)
+    other = {"engine": {"sha256": "b" * 64}, "settings": {"limit": None}}
+    with Journal(path, other, joints=3) as journal:
+        journal.add(image(7))
+    with Journal(path, other, joints=3) as journal:
+        assert [entry.image_id for entry in journal.finished] == [7]

@@ -81,12 +81,27 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         find_pictures(tmp_path / "file", listed("a.jpg"), ())
 
 
-@pytest.mark.parametrize("name", ["../secret.jpg", "sub/../../secret.jpg", "", "nul\0.jpg"])
+@pytest.mark.parametrize("name", ["../secret.jpg", "sub/../../secret.jpg", ""])
 def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "secret.jpg", "images/a.jpg")
     known = listed("a.jpg", name)
     with pytest.raises(InputError, match=r"kp\.json: names '.*', which lies outside"):
         find_pictures(tmp_path / "images", known, known.images[:1])
+
+
+@pytest.mark.parametrize("name", ["nul\0.jpg", "half \ud83d.jpg"])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "images/a.jpg")
+    known = listed("a.jpg", name)
+    with pytest.raises(InputError, match=r"kp\.json: names '.*', which no file can be called"):
+        find_pictures(tmp_path / "images", known, known.images[:1])
+
+
+def test_a_name_that_is_too_long_is_missing(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    known = listed("a.jpg", "x" * 5000)
+    with pytest.raises(InputError, match=r"1 of 2 images are missing: xxx"):
+        find(tmp_path, known)
 
 
 def test_absolute_names_are_refused_even_inside(tmp_path: Path) -> None:

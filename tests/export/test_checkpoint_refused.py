@@ -256,6 +256,11 @@ def test_doubles_beyond_float32_are_infinite(state: State, refuse: Callable[[obj
     assert "conv1.weight holds 1 NaN or infinite values" in refuse(state)
 
 
+def test_negative_variances(state: State, refuse: Callable[[object], str]) -> None:
+    state["bn1.running_var"][0] = -1
+    assert "bn1.running_var holds negative values, variances have none" in refuse(state)
+
+
 def test_integer_weights(state: State, refuse: Callable[[object], str]) -> None:
     state["conv1.weight"] = state["conv1.weight"].to(torch.int8)
     assert "conv1.weight holds int8 values" in refuse(state)

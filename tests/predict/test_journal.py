@@ -117,3 +117,16 @@ def test_a_source_that_is_given_twice_is_found_twice(tmp_path: Path) -> None:
 
 def picture(name: str) -> Frame:
     return Frame(name, PurePath(name), np.zeros((4, 6, 3), np.uint8))
+
+
+def test_a_journal_without_frames_is_in_nobodys_way(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    with PredictJournal(path, {"engine": "x"}, NAMES):
+        left = path.read_bytes()
+    assert not list(tmp_path.iterdir())
+    path.write_bytes(left)  # as a process that was killed before its first frame
+    with PredictJournal(path, {"engine": "another"}, NAMES) as journal:
+        assert not journal.resumed
+        journal.write([predicted(0)])
+    with PredictJournal(path, {"engine": "another"}, NAMES) as journal:
+        assert journal.resumed

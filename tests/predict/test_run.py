@@ -20,7 +20,7 @@ pytest.importorskip("onnx", reason="needs the onnx package")
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.predict.job import PredictJob
-from hrnet_deploy.predict.outputs import ParquetFile
+from hrnet_deploy.predict.outputs import CsvFile, ParquetFile
 from hrnet_deploy.predict.run import Summary, predict_to_files
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import read_image
@@ -135,6 +135,7 @@ def test_parquet_holds_what_csv_holds(
             assert (value is None) == (text == "")
             assert value is None or value == (text if name == "source" else float(text))
     with ParquetFile(tmp_path / "none.parquet", tiny_spec()) as nobody:
+        nobody.complete()
         nobody.finish()
     assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
 
@@ -321,6 +322,37 @@ def test_the_journal_of_other_options_is_refused(
         run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,))
     run(tiny_onnx, world.images, boxes=world.annotations, outputs=(output,), fresh=True)
     assert output.exists()
+
+
+def test_a_picture_that_cannot_be_read_stands_in_the_way_of_no_other(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    broken, output = tmp_path / "broken.png", tmp_path / "out.jsonl"
+    broken.write_bytes((world.images / "picture 1.png").read_bytes()[:500])
+    with pytest.raises(InputError, match="is truncated"):
+        run(tiny_onnx, broken, whole_image=True, outputs=(output,))
+    assert not list(tmp_path.glob("out*"))
+    run(tiny_onnx, world.images, whole_image=True, outputs=(output,))
+    assert output.exists()
+
+
+def test_no_output_is_in_place_before_all_are_complete(
+    tiny_onnx: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed while it writes the last one is gone on with, not refused."""
+    outputs = tmp_path / "out.jsonl", tmp_path / "out.csv"
+
+    def killed(output: CsvFile) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CsvFile, "complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_onnx, world.images, whole_image=True, outputs=outputs)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl.journal"]
+    _, summary = run(tiny_onnx, world.images, whole_image=True, outputs=outputs)
+    assert summary.replayed == summary.frames
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.csv", "out.jsonl"]
 
 
 def test_the_journal_of_another_backend_is_refused(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from hrnet_deploy.cli.dataset import check, clean, convert, split, stats, subset
+from hrnet_deploy.cli.usage import CommandGroup
 
 
-@click.group("dataset")
+@click.group("dataset", cls=CommandGroup)
 def command() -> None:
     """Check, clean, convert, describe and divide COCO keypoint data sets."""
 

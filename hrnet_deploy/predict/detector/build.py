@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hrnet_deploy.engines.build_settings import BuildSettings
-from hrnet_deploy.engines.manifest import write_manifest
+from hrnet_deploy.engines.manifest import manifest_path, write_manifest
 from hrnet_deploy.engines.trt_module import load_tensorrt
 from hrnet_deploy.errors import GateError, InputError
 from hrnet_deploy.export.building import Say, build_logged
@@ -65,7 +65,8 @@ def make_detector_plan(
         raise InputError("--layers", "is for pose engines", "Leave it out")
     if request.output.suffix.lower() != ".plan":
         raise InputError(request.output, "does not end in .plan", "Give a name that does")
-    check_output_file(request.output, force=request.force, inputs=(request.onnx,))
+    for output in (manifest_path(request.output), request.output):
+        check_output_file(output, force=request.force, inputs=(request.onnx,))
     content, file = read_detector(request.onnx)
     reference = OnnxRuntimeSession(request.onnx, device="cpu", threads=None)
     config = configuration(request.onnx, reference.signature, config_path)
