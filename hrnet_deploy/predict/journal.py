@@ -49,8 +49,8 @@ class PredictJournal(Closing):
     The count stands behind frames that shared batches; what is behind the last one is dropped. A
     context manager that holds a lock. ``fresh`` starts over. A journal of other settings is refused
     and kept. One without any result is nothing to go on from: it is removed when it is closed, and
-    is nobody's when a killed process left it. ``known`` gives what was found for a frame in an earlier run, which saw ``earlier``
-    frames, those with errors among them.
+    is nobody's when a killed process left it. ``known`` gives what was found for a frame in an
+    earlier run, which saw ``earlier`` frames, those with errors among them.
     """
 
     def __init__(
