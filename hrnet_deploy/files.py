@@ -318,8 +318,8 @@ def contained(root: Subject, name: str, *, source: Subject) -> Path:
     base = Path(root).resolve()
     candidate = base / name
     try:
-        inside = bool(name) and candidate.resolve().is_relative_to(base)
-    except ValueError as error:  # it holds a NUL, or half a character
+        inside = name and "\0" not in name and candidate.resolve().is_relative_to(base)
+    except UnicodeEncodeError as error:
         raise InputError(
             source, f"names '{name}', which no file can be called", "Use the names of the files"
         ) from error

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.export.architecture import (
     HRNetArchitecture,
@@ -20,6 +18,7 @@ from hrnet_deploy.values import first_few
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from hrnet_deploy.export.stored_config import StoredConfig
 

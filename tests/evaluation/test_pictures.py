@@ -81,7 +81,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         find_pictures(tmp_path / "file", listed("a.jpg"), ())
 
 
-@pytest.mark.parametrize("name", ["../secret.jpg", "sub/../../secret.jpg", ""])
+@pytest.mark.parametrize("name", ["../secret.jpg", "sub/../../secret.jpg", "", "nul\0.jpg"])
 def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "secret.jpg", "images/a.jpg")
     known = listed("a.jpg", name)
@@ -89,10 +89,9 @@ def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
         find_pictures(tmp_path / "images", known, known.images[:1])
 
 
-@pytest.mark.parametrize("name", ["nul\0.jpg", "half \ud83d.jpg"])
-def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+def test_names_that_no_file_can_have(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg")
-    known = listed("a.jpg", name)
+    known = listed("a.jpg", "half \ud83d.jpg")
     with pytest.raises(InputError, match=r"kp\.json: names '.*', which no file can be called"):
         find_pictures(tmp_path / "images", known, known.images[:1])
 
