@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrnet_deploy.engines import Engine, load_engine
-from hrnet_deploy.errors import GateError, require
+from hrnet_deploy.errors import GateError, Subject, require
 from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint, resolve_model
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.model import build_hrnet

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hrnet_deploy.errors import InputError
+from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.files import check_input_file, check_output_file
 
 Precision = Literal["fp32", "fp16"]
@@ -58,6 +59,6 @@ def check_engine_output(target: Path, source: Path, *, force: bool) -> Path:
     return check_output_file(target, force=force, inputs=(source,))
 
 
-def card_path(artefact: Path) -> Path:
+def card_path(artefact: Subject) -> Path:
     """The card beside an artefact: ``w32.onnx.json``."""
-    return artefact.with_name(artefact.name + ".json")
+    return Path(f"{os.fspath(artefact)}.json")
