@@ -18,7 +18,7 @@ from hrnet_deploy.evaluation.heatmaps import RawHeatmaps, Treatment
 from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.evaluation.resample import (
     Interval,
-    Matches,
+    PictureMatches,
     average_precision,
     draws_of,
     interval_of,
@@ -57,7 +57,7 @@ class Case:
     crops: NDArray[np.uint8]
     keypoints_px: NDArray[np.float32]
     scores: NDArray[np.float32]
-    base: Matches
+    base: PictureMatches
     drawn: NDArray[np.float64]
     network: BareNetwork | None
     any_size: bool
@@ -85,26 +85,26 @@ class Case:
         spec = self.engine.spec
         return self.sample.plan.geometry.to_image(keypoints_heatmap, spec.heatmap_size_wh)
 
-    def treated(self, treatment: Treatment) -> Matches | None:
+    def treated(self, treatment: Treatment) -> PictureMatches | None:
         """The sample with its raw heatmaps treated otherwise; None where there are none."""
         if self.raw is None:
             return None
         keypoints, scores = self.raw.decoded(treatment)
         return matches_for(self.sample.plan, self.poses(keypoints), scores)
 
-    def rerun(self, plan: EvalPlan, crops: NDArray[np.uint8]) -> Matches:
+    def rerun(self, plan: EvalPlan, crops: NDArray[np.uint8]) -> PictureMatches:
         """The sample with other crops in the engine as it is."""
         output = self.engine.run(crops)
         spec = self.engine.spec
         points = plan.geometry.to_image(output.keypoints_heatmap, spec.heatmap_size_wh)
         return matches_for(plan, points, output.scores)
 
-    def judge(self, cause: str, tried: str, other: Matches, remedy: str) -> Finding:
+    def judge(self, cause: str, tried: str, other: PictureMatches, remedy: str) -> Finding:
         """What a change that would undo ``cause`` tells."""
         gains = self.gains(other)
         return judged(cause, tried, average_precision(other), gains, remedy=remedy)
 
-    def gains(self, other: Matches) -> tuple[Interval, Interval]:
+    def gains(self, other: PictureMatches) -> tuple[Interval, Interval]:
         """Gains in AP and mean OKS over the sample as it is."""
         return (
             interval_of(resampled_ap(other, self.drawn) - self.base_ap),

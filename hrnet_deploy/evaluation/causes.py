@@ -21,7 +21,7 @@ from hrnet_deploy.evaluation.pixel_causes import (
     input_size,
     opencv,
 )
-from hrnet_deploy.evaluation.resample import Matches, average_precision
+from hrnet_deploy.evaluation.resample import PictureMatches, average_precision
 from hrnet_deploy.evaluation.sample import matches_for
 from hrnet_deploy.spec import ModelSpec
 from hrnet_deploy.values import first_few
@@ -168,7 +168,7 @@ def _pairs(case: Case) -> Finding:
     return case.judge(cause, tried, other, remedy)
 
 
-def _best(case: Case, treatments: list[Treatment]) -> tuple[Treatment, Matches]:
+def _best(case: Case, treatments: list[Treatment]) -> tuple[Treatment, PictureMatches]:
     tried = [(t, m) for t in treatments if (m := case.treated(t)) is not None]
     return max(tried, key=lambda pair: average_precision(pair[1]) or 0.0)
 
@@ -218,7 +218,7 @@ def _rescoring(case: Case) -> Finding:
     return Finding("rescoring", "ruled out", says)
 
 
-def _worth(case: Case, without: Matches | None) -> str:
+def _worth(case: Case, without: PictureMatches | None) -> str:
     """What a step that is on is worth on the sample."""
     if without is None:
         return ""

@@ -17,7 +17,7 @@ from hrnet_deploy.evaluation.resample import (
     Interval,
     draws_of,
     interval_of,
-    matches_of,
+    picture_matches,
     resampled_ap,
 )
 from hrnet_deploy.evaluation.result import Inferred, detections_of
@@ -268,7 +268,7 @@ class Trial:
         poses = np.where(twice[:, None, None], self.exact, self.single)
         detections = detections_of(self.plan, poses, self.rows)
         matching = self.plan.matching(detections, self.image_ids)
-        return resampled_ap(matches_of(matching), np.asarray(weights, np.float64))
+        return resampled_ap(picture_matches(matching), np.asarray(weights, np.float64))
 
 
 def chosen_step(values: NDArray[np.float64], max_ap_drop: float) -> int:

@@ -46,20 +46,27 @@ def oks_matrix(
     dx = keypoints_b[None, :, :, 0] - keypoints_a[:, None, :, 0]
     dy = keypoints_b[None, :, :, 1] - keypoints_a[:, None, :, 1]
     mean_area = (np.asarray(areas_a)[:, None] + np.asarray(areas_b)[None, :]) / 2
-    return _similarity(dx**2 + dy**2, mean_area, sigmas)
+    return _mean(keypoint_similarity(dx**2 + dy**2, mean_area, sigmas))
 
 
-def _similarity(
+def keypoint_similarity(
     squared_distances: Floats, areas: NDArray[Any], sigmas: ArrayLike
 ) -> NDArray[np.float64]:
-    """Mean over the last axis of exp(-d^2 / (2 area (2 sigma)^2))."""
-    variances = (np.asarray(sigmas, np.float64) * 2) ** 2
-    exponent = squared_distances / variances
-    exponent /= (areas + np.spacing(1))[..., None]
-    exponent /= 2
-    np.negative(exponent, out=exponent)
-    np.exp(exponent, out=exponent)
-    similarity: NDArray[np.float64] = exponent.sum(axis=-1) / len(variances)
+    """COCO's term of each keypoint, exp(-d^2 / (2 area (2 sigma)^2)), (..., K); NaN stays NaN.
+
+    ``squared_distances`` (..., K) and ``areas`` (...) in square pixels, ``sigmas`` (K,). The order
+    of operations is that of pycocotools (``COCOeval.computeOks``) and of the official code alike.
+    """
+    terms: NDArray[np.float64] = squared_distances / (np.asarray(sigmas, np.float64) * 2) ** 2
+    terms /= (areas + np.spacing(1))[..., None]
+    terms /= 2
+    np.negative(terms, out=terms)
+    return np.exp(terms, out=terms)
+
+
+def _mean(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """OKS (...) of terms (..., K), added up as officially."""
+    similarity: NDArray[np.float64] = terms.sum(axis=-1) / terms.shape[-1]
     return similarity
 
 
@@ -164,7 +171,8 @@ def _oks_of_pairs(
 ) -> NDArray[np.float64]:
     delta = points[other] - points[one]
     mean_area = (areas[one] + areas[other]) / 2
-    return _similarity(delta[..., 0] ** 2 + delta[..., 1] ** 2, mean_area, sigmas)
+    squared = delta[..., 0] ** 2 + delta[..., 1] ** 2
+    return _mean(keypoint_similarity(squared, mean_area, sigmas))
 
 
 def _soft(

@@ -14,7 +14,7 @@ from hrnet_deploy.evaluation.coco import CocoImage
 from hrnet_deploy.evaluation.files_seen import read_resized, read_turned
 from hrnet_deploy.evaluation.findings import SMALLEST_EFFECT, Finding, inside, no_time
 from hrnet_deploy.evaluation.heatmaps import RawHeatmaps
-from hrnet_deploy.evaluation.resample import Matches, average_precision
+from hrnet_deploy.evaluation.resample import PictureMatches, average_precision
 from hrnet_deploy.evaluation.sample import cut_crops, matches_for
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
@@ -154,7 +154,7 @@ def input_size(case: Case, trained_size_hw: tuple[int, int] | None) -> Finding:
         return inside(cause)
     wanted = (trained_size_hw, *USUAL_SIZES_HW)
     sizes = [s for s in dict.fromkeys(wanted) if s is not None and s != spec.input_size_hw]
-    results: list[tuple[tuple[int, int], Matches]] = []
+    results: list[tuple[tuple[int, int], PictureMatches]] = []
     for size in sorted(sizes, key=lambda size: (size != trained_size_hw, size[0] * size[1])):
         if not case.in_time():
             break
@@ -180,7 +180,7 @@ def input_size(case: Case, trained_size_hw: tuple[int, int] | None) -> Finding:
     return finding
 
 
-def _at_size(case: Case, size_hw: tuple[int, int]) -> Matches:
+def _at_size(case: Case, size_hw: tuple[int, int]) -> PictureMatches:
     """The sample through the bare network at another input size, with the engine's treatment."""
     assert case.network is not None  # noqa: S101 - narrows the type; the caller asked
     plan = case.sample.plan

@@ -15,7 +15,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Matches:
+class PictureMatches:
     """Which detections found a person, by picture: enough to compute AP of any choice of pictures.
 
     ``categories`` holds the matches of each category; ``similarity_sum`` and ``similarity_count``
@@ -44,7 +44,7 @@ class Interval:
         }
 
 
-def matches_of(matching: Matching) -> Matches:
+def picture_matches(matching: Matching) -> PictureMatches:
     """What ``matching.matched`` found, by picture (in the order of its image ids)."""
     images = len(matching.image_ids)
     sums, counts = np.zeros(images), np.zeros(images)
@@ -52,15 +52,15 @@ def matches_of(matching: Matching) -> Matches:
         wanted = ~category.person_ignored[0]
         np.add.at(sums, category.person_image[wanted], category.best[wanted])
         np.add.at(counts, category.person_image[wanted], 1)
-    return Matches(images, tables_of(matching)["all"], sums, counts)
+    return PictureMatches(images, tables_of(matching)["all"], sums, counts)
 
 
-def average_precision(matches: Matches) -> float | None:
+def average_precision(matches: PictureMatches) -> float | None:
     """COCO AP in 0 to 1, equal to pycocotools'; None where it is undefined."""
     return _number(resampled_ap(matches, np.ones((1, matches.images)))[0])
 
 
-def resampled_ap(matches: Matches, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def resampled_ap(matches: PictureMatches, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """AP (B,) where picture i stands ``drawn[b, i]`` times; NaN where it is undefined.
 
     With whole weights (B, I) it is pycocotools' AP of the pictures repeated so often.
@@ -68,14 +68,16 @@ def resampled_ap(matches: Matches, drawn: NDArray[np.float64]) -> NDArray[np.flo
     return np.array([_average_precision(matches, weights) for weights in drawn], np.float64)
 
 
-def _average_precision(matches: Matches, weights: NDArray[np.float64]) -> float:
+def _average_precision(matches: PictureMatches, weights: NDArray[np.float64]) -> float:
     """AP of one drawing (I,): the mean over the categories that have persons, NaN without any."""
     curves = (precision_and_recall(category, weights) for category in matches.categories)
     values = [float(curve[0].mean()) for curve in curves if curve is not None]
     return float(np.mean(values)) if values else np.nan
 
 
-def resampled_similarity(matches: Matches, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def resampled_similarity(
+    matches: PictureMatches, drawn: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Mean OKS (B,) of the labelled persons with the detection that fits each best, or NaN."""
     count = drawn @ matches.similarity_count
     return np.where(count > 0, drawn @ matches.similarity_sum / np.maximum(count, 1), np.nan)

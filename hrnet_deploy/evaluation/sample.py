@@ -14,7 +14,7 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.boxes import PersonBoxes
 from hrnet_deploy.evaluation.coco import CocoImage
 from hrnet_deploy.evaluation.plan import EvalPlan
-from hrnet_deploy.evaluation.resample import Matches, matches_of
+from hrnet_deploy.evaluation.resample import PictureMatches, picture_matches
 from hrnet_deploy.evaluation.result import detections_of
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.runtime.crops import crop_into
@@ -136,7 +136,7 @@ def matches_for(
     settings: EvalSettings | None = None,
     rescore: bool = True,
     geometry: CropGeometry | None = None,
-) -> Matches:
+) -> PictureMatches:
     """Match poses (M, K, 2) in picture pixels with scores (M, K) as an evaluation does.
 
     ``rescore`` off leaves a person the score of its box.
@@ -148,4 +148,4 @@ def matches_for(
         geometry=geometry,
         rescore=rescore,
     )
-    return matches_of(plan.matching(detections))
+    return picture_matches(plan.matching(detections))

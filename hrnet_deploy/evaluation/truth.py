@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrnet_deploy.evaluation.oks import keypoint_similarity
+
 AREA_RANGES = {
     "all": (0.0, 1e5**2),
     "medium": (32.0**2, 96.0**2),
@@ -94,8 +96,5 @@ class Truth:
             start, size = self.boxes_xywh[person, None, :2], self.boxes_xywh[person, None, 2:]
             low, high = start - size, start + size * 2
             away = np.maximum(0, low - poses) + np.maximum(0, poses - high)
-        exponent = away[..., 0] ** 2 + away[..., 1] ** 2
-        exponent /= (sigmas * 2) ** 2
-        exponent /= (self.areas[person] + np.spacing(1))[:, None]
-        exponent /= 2
-        return np.exp(np.negative(exponent, out=exponent), out=exponent)
+        squared = away[..., 0] ** 2 + away[..., 1] ** 2
+        return keypoint_similarity(squared, self.areas[person], sigmas)

@@ -27,7 +27,7 @@ from hrnet_deploy.evaluation.resample import (
     Interval,
     draws_of,
     interval_of,
-    matches_of,
+    picture_matches,
     resampled_ap,
 )
 from hrnet_deploy.evaluation.result import EvalResult, measure
@@ -130,7 +130,7 @@ def _resampled(
     left_out = {image.image_id for image in result.skipped}
     image_ids = [image.id for image in plan.images if image.id not in left_out]
     matching = plan.matching(result.detections, image_ids)
-    return resampled_ap(matches_of(matching), drawn)
+    return resampled_ap(picture_matches(matching), drawn)
 
 
 def _rungs(

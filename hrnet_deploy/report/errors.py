@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrnet_deploy.report.persons import People, keypoint_similarity
+from hrnet_deploy.evaluation.oks import keypoint_similarity
+from hrnet_deploy.report.persons import People
 
 GOOD_KS, NEAR_KS = 0.85, 0.5
 KINDS = ("good", "jitter", "inversion", "swap", "miss", "not found")
@@ -91,8 +92,9 @@ def _similarity(
     areas: NDArray[np.float64],
     sigmas: Sequence[float],
 ) -> NDArray[np.float64]:
-    similar = keypoint_similarity(points[None], labels[..., :2], areas, sigmas)
-    return np.where(labels[..., 2] > 0, similar, 0.0)
+    """Terms (A, K) of ``points`` (K, 2) with the ``labels`` (A, K, 3); 0 without a label."""
+    squared = ((points - labels[..., :2]) ** 2).sum(axis=-1)
+    return np.where(labels[..., 2] > 0, keypoint_similarity(squared, areas, sigmas), 0.0)
 
 
 def shares(kinds: NDArray[np.int8]) -> dict[str, float | None]:

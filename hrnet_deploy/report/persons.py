@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.matching import Matching
+from hrnet_deploy.evaluation.oks import keypoint_similarity
 
 MATCH_OKS = 0.1
 """From this similarity on a pose is one of the person (Ronchi & Perona 2017, section 3)."""
@@ -145,23 +146,10 @@ def _own_oks(
     areas: NDArray[np.float64],
     sigmas: Sequence[float],
 ) -> NDArray[np.float64]:
+    """OKS (P,) over the labelled keypoints, 0 without a pose or a label."""
     labelled = truth[..., 2] > 0
-    similar = keypoint_similarity(found[..., :2], truth[..., :2], areas, sigmas)
+    squared = ((found[..., :2] - truth[..., :2]) ** 2).sum(axis=-1)
+    similar = keypoint_similarity(squared, areas, sigmas)
     total = np.where(labelled, np.nan_to_num(similar), 0.0).sum(axis=1)
     oks: NDArray[np.float64] = total / np.maximum(labelled.sum(axis=1), 1)
     return oks
-
-
-def keypoint_similarity(
-    points_a: NDArray[np.float64],
-    points_b: NDArray[np.float64],
-    areas: NDArray[np.float64],
-    sigmas: Sequence[float],
-) -> NDArray[np.float64]:
-    """exp(-d^2 / (2 area (2 sigma)^2)) for (..., K, 2) points and (...) areas, as in COCO's OKS."""
-    squared = ((points_a - points_b) ** 2).sum(axis=-1)
-    variances = (np.asarray(sigmas, np.float64) * 2) ** 2
-    similarity: NDArray[np.float64] = np.exp(
-        -squared / variances / (np.asarray(areas) + np.spacing(1))[..., None] / 2
-    )
-    return similarity

@@ -11,11 +11,11 @@ from hrnet_deploy.evaluation import metric
 from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.matching import matched
 from hrnet_deploy.evaluation.resample import (
-    Matches,
+    PictureMatches,
     average_precision,
     draws_of,
     interval_of,
-    matches_of,
+    picture_matches,
     resampled_ap,
     resampled_similarity,
 )
@@ -31,7 +31,7 @@ def world(tmp_path: Path) -> World:
     return make_world(tmp_path, images=9)
 
 
-def found(world: World) -> tuple[Matches, list[int], list[dict[str, object]]]:
+def found(world: World) -> tuple[PictureMatches, list[int], list[dict[str, object]]]:
     engine = ColourEngine(tiny_spec(keypoint_names=NAMES, sigmas=SIGMAS))
     result = evaluate(engine, world.annotations, world.images, boxes=world.boxes)
     ids = [image["id"] for image in world.content["images"]]
@@ -42,8 +42,8 @@ def found(world: World) -> tuple[Matches, list[int], list[dict[str, object]]]:
         category_ids=[1],
         sigmas=SIGMAS,
     )
-    assert average_precision(matches_of(evaluation)) == pytest.approx(result.stats["AP"])
-    return matches_of(evaluation), ids, list(result.detections.as_coco())
+    assert average_precision(picture_matches(evaluation)) == pytest.approx(result.stats["AP"])
+    return picture_matches(evaluation), ids, list(result.detections.as_coco())
 
 
 def test_a_drawing_is_the_set_in_which_pictures_stand_several_times(world: World) -> None:
@@ -100,7 +100,7 @@ def test_interval() -> None:
 def test_without_persons_or_detections() -> None:
     none = Detections.from_coco([], len(SIGMAS))
     nobody = matched([], none, image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS)
-    matches = matches_of(nobody)
+    matches = picture_matches(nobody)
     assert average_precision(matches) is None
     assert np.isnan(resampled_similarity(matches, np.ones((1, 2)))).all()
     person = {
@@ -112,7 +112,9 @@ def test_without_persons_or_detections() -> None:
         "keypoints": [1, 1, 2] * 3,
         "num_keypoints": 3,
     }
-    unseen = matches_of(matched([person], none, image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS))
+    unseen = picture_matches(
+        matched([person], none, image_ids=[1, 2], category_ids=[1], sigmas=SIGMAS)
+    )
     assert average_precision(unseen) == 0
     assert resampled_similarity(unseen, np.ones((1, 2))).tolist() == [0]
     assert np.isnan(resampled_ap(unseen, np.array([[0.0, 2.0]]))).all(), "nobody was drawn"
