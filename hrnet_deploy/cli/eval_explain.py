@@ -15,7 +15,7 @@ from hrnet_deploy.errors import DeployError, printable
 
 if TYPE_CHECKING:
     from hrnet_deploy.cli.eval_options import Further
-    from hrnet_deploy.evaluation.case import BareNetwork
+    from hrnet_deploy.evaluation.case import BareNetwork, Expected
     from hrnet_deploy.evaluation.doctor import Explanation
     from hrnet_deploy.evaluation.plan import EvalPlan
     from hrnet_deploy.evaluation.session import EvalJob
@@ -34,7 +34,6 @@ def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
     with job.engine_options.open(job.engine, say) as engine:
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=settings)
         recipe = _recipe(engine.spec.recipe)
-        expected, source, kind = _expected(plan, recipe, chosen.expected_ap)
         measured, measured_from = _measured(job, plan, chosen.measured_ap)
         network, any_size = _bare(job.engine, plan)
         explanation = explain(
@@ -42,10 +41,7 @@ def show_explanation(job: EvalJob, chosen: Further, *, as_json: bool) -> None:
             network=network,
             any_size=any_size,
             settings=DoctorSettings(chosen.sample, chosen.seconds, chosen.seed),
-            expected=expected,
-            expected_from=source,
-            expected_boxes=kind,
-            expected_images=VAL2017_IMAGES if kind else None,
+            expected=_expected(plan, recipe, chosen.expected_ap),
             measured=measured,
             measured_from=measured_from,
             trained_size_hw=None if recipe is None else recipe.input_size_hw,
@@ -68,21 +64,21 @@ def _recipe(name: str | None) -> Recipe | None:
         return None
 
 
-def _expected(
-    plan: EvalPlan, recipe: Recipe | None, given: float | None
-) -> tuple[float | None, str, str | None]:
-    """The AP to compare with, where it comes from, and for which boxes it is."""
+def _expected(plan: EvalPlan, recipe: Recipe | None, given: float | None) -> Expected:
+    """The AP to compare with: as given, or as the recipe's publisher has it for such boxes."""
+    from hrnet_deploy.evaluation.case import Expected
+
     if given is not None:
-        return given, "--expected-ap", None
+        return Expected(given, "--expected-ap")
     boxes = plan.fingerprint["data"]["boxes"]
     key = f"ap_{boxes.replace(' ', '_')}_boxes"
     if recipe is None or recipe.published_on != "COCO val2017" or key not in recipe.published:
-        return None, "no published figure is known", None
+        return Expected(source="no published figure is known")
     source = f"published for {recipe.name} on COCO val2017 in {boxes} boxes"
     listed = len(plan.annotations.images)
     if listed != VAL2017_IMAGES:
         source += f"; these are {listed} images, not its {VAL2017_IMAGES}: hardly comparable"
-    return recipe.published[key] / 100, source, boxes
+    return Expected(recipe.published[key] / 100, source, boxes, VAL2017_IMAGES)
 
 
 def _measured(job: EvalJob, plan: EvalPlan, given: float | None) -> tuple[float | None, str]:

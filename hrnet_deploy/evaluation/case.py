@@ -47,9 +47,29 @@ class DoctorSettings:
     seed: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
+class Expected:
+    """The AP that was expected, in 0 to 1, and ``source``, where it is from, in words.
+
+    ``boxes`` ("ground truth" or "detector") and ``images`` are what it is of; None where unknown.
+    """
+
+    ap: float | None = None
+    source: str = ""
+    boxes: str | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True)
 class Case:
-    """One patient: the plan of its evaluation, the sample, and what was found in it as it is."""
+    """One patient: the plan of its evaluation, the sample, and what was found in it as it is.
+
+    ``crops`` (M, h, w, 3) uint8 BGR are those of the sample's M boxes, ``keypoints_px`` (M, K, 2)
+    in picture pixels and ``scores`` (M, K) what the engine found in them, ``base`` the matches of
+    these poses. ``drawn`` (B, I) says how often each picture stands in each drawing. ``network``
+    gives raw heatmaps, ``raw`` are those of the crops; None where they cannot be had. Nothing new
+    is run after ``deadline``, a time of ``time.perf_counter`` in seconds.
+    """
 
     plan: EvalPlan
     sample: Sample
@@ -63,8 +83,7 @@ class Case:
     any_size: bool
     raw: RawHeatmaps | None
     deadline: float
-    expected_boxes: str | None = None
-    expected_images: int | None = None
+    expected: Expected
 
     @property
     def engine(self) -> Engine:
@@ -126,6 +145,7 @@ def examine(
     plan: EvalPlan,
     network: BareNetwork | None,
     any_size: bool,
+    expected: Expected,
     settings: DoctorSettings,
     say: Callable[[str], None],
 ) -> Case:
@@ -153,6 +173,7 @@ def examine(
         any_size=any_size,
         raw=raw,
         deadline=deadline,
+        expected=expected,
     )
 
 

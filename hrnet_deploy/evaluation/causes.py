@@ -30,13 +30,11 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 def every_cause(
-    case: Case,
-    expected: float | None,
-    measured: float | None,
-    trained_size_hw: tuple[int, int] | None,
+    case: Case, measured: float | None, trained_size_hw: tuple[int, int] | None
 ) -> Iterator[Finding]:
-    """One finding for each cause, cheap ones first."""
+    """One finding for each cause, cheap ones first; ``measured`` is an AP in 0 to 1."""
     yield from _files(case)
+    expected = case.expected.ap
     gap = 0.0 if expected is None or measured is None else abs(expected - measured)
     yield _subset(case, gap)
     yield _order(case)
@@ -87,9 +85,9 @@ def _subset(case: Case, gap: float) -> Finding:
     if evaluated < known:
         says = f"only the first {evaluated} of {known} images are evaluated (--limit)"
         return Finding(cause, "possible", says, "Leave --limit out", gap / 2)
-    if case.expected_images not in (None, known):
+    if case.expected.images not in (None, known):
         says = (
-            f"{known} images are evaluated, the expected AP is of {case.expected_images}: other"
+            f"{known} images are evaluated, the expected AP is of {case.expected.images}: other"
             " pictures have another AP, higher or lower"
         )
         return Finding(cause, "possible", says, "Compare on the same pictures", gap / 2)

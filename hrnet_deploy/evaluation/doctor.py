@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hrnet_deploy.evaluation.case import BareNetwork, DoctorSettings, examine
+from hrnet_deploy.evaluation.case import BareNetwork, DoctorSettings, Expected, examine
 from hrnet_deploy.evaluation.causes import every_cause
 from hrnet_deploy.evaluation.findings import Finding, ranked
 from hrnet_deploy.evaluation.plan import EvalPlan
@@ -61,10 +61,7 @@ def explain(
     network: BareNetwork | None = None,
     any_size: bool = False,
     settings: DoctorSettings | None = None,
-    expected: float | None = None,
-    expected_from: str = "",
-    expected_boxes: str | None = None,
-    expected_images: int | None = None,
+    expected: Expected | None = None,
     measured: float | None = None,
     measured_from: str = "",
     trained_size_hw: tuple[int, int] | None = None,
@@ -73,36 +70,34 @@ def explain(
     """Look for the cause on a sample of ``plan`` (prepared with ``allow_missing``).
 
     ``network`` gives raw heatmaps without flip-test (None where they cannot be had), of crops of
-    any size with ``any_size``. ``expected`` and ``measured`` are AP in 0 to 1; ``expected_boxes``
-    ("ground truth" or "detector") and ``expected_images`` are what the expected one is of, None
-    where not known, and ``trained_size_hw`` is the recipe's input size. Raises InputError where no
-    picture can be read.
+    any size with ``any_size``. ``measured`` is the AP to explain, in 0 to 1, None for that of the
+    sample; ``trained_size_hw`` is the recipe's input size. Raises InputError where no picture can
+    be read.
     """
-    settings = settings or DoctorSettings()
+    settings, expected = settings or DoctorSettings(), expected or Expected()
     started = time.perf_counter()
-    case = examine(plan, network, any_size, settings, say)
-    case.expected_boxes, case.expected_images = expected_boxes, expected_images
+    case = examine(plan, network, any_size, expected, settings, say)
+    images, persons = len(case.sample.plan.images), case.sample.persons
     sample_ap = interval_of(case.base_ap)
     if measured is None:
         measured, measured_from = sample_ap.value, "the sample"
     findings: list[Finding] = []
-    for finding in every_cause(case, expected, measured, trained_size_hw):
+    for finding in every_cause(case, measured, trained_size_hw):
         say(f"{finding.cause}: {finding.says}")
         findings.append(finding)
     if time.perf_counter() - started > settings.seconds:
         say(f"stopped new runs after {settings.seconds:g} s; the rest is marked 'cannot tell'")
-    notes = [
-        f"the sample's AP is that of {case.sample.persons} boxes in"
-        f" {len(case.sample.plan.images)} images: only its changes tell something"
-    ]
     return Explanation(
-        expected,
-        expected_from,
-        measured,
-        measured_from,
-        len(case.sample.plan.images),
-        case.sample.persons,
-        sample_ap,
-        ranked(findings),
-        notes,
+        expected=expected.ap,
+        expected_from=expected.source,
+        measured=measured,
+        measured_from=measured_from,
+        sample_images=images,
+        sample_persons=persons,
+        sample_ap=sample_ap,
+        findings=ranked(findings),
+        notes=[
+            f"the sample's AP is that of {persons} boxes in {images} images: only its changes tell"
+            " something"
+        ],
     )

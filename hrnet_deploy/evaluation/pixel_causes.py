@@ -85,14 +85,14 @@ def boxes(case: Case) -> Finding:
     """Ground-truth boxes instead of the given ones."""
     cause = "boxes"
     if case.plan.fingerprint["data"]["boxes"] == "ground truth":
-        if case.expected_boxes == "ground truth":
+        if case.expected.boxes == "ground truth":
             return Finding(cause, "ruled out", "the expected AP is for ground-truth boxes as well")
         says = "ground-truth boxes are used; detector boxes were not given to compare with"
         return Finding(cause, "cannot tell", says, "Give --boxes")
     plan = truth_plan(case)
     _, crops = cut_crops(plan)
     other = case.rerun(plan, crops)
-    if case.expected_boxes == "detector":
+    if case.expected.boxes == "detector":
         change = (average_precision(other) or 0.0) - (average_precision(case.base) or 0.0)
         says = "the expected AP is for detector boxes, and they are used"
         return Finding(cause, "ruled out", f"{says}; ground-truth boxes would give {change:+.3f}")

@@ -21,7 +21,7 @@ from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.demo.people import write_dataset
 from hrnet_deploy.engines import load_engine
 from hrnet_deploy.evaluation import pixel_causes
-from hrnet_deploy.evaluation.case import DoctorSettings
+from hrnet_deploy.evaluation.case import DoctorSettings, Expected
 from hrnet_deploy.evaluation.doctor import Explanation, explain
 from hrnet_deploy.evaluation.findings import CAUSES, Finding
 from hrnet_deploy.evaluation.plan import prepare
@@ -233,7 +233,9 @@ def test_detector_boxes_instead_of_ground_truth(ward: Ward) -> None:
 def test_no_suppression(ward: Ward) -> None:
     boxes = detections(ward, wrong=0.0, twice=True)
     found = first(
-        examine(ward, ward.engine("nms"), boxes=boxes, nms="none", expected_boxes="detector")
+        examine(
+            ward, ward.engine("nms"), boxes=boxes, nms="none", expected=Expected(boxes="detector")
+        )
     )
     assert (found.cause, found.verdict) == ("oks_nms", "found"), found
     assert "--oks-nms hard" in found.remedy
@@ -264,9 +266,7 @@ def test_other_pictures_than_those_of_the_expected_figure(ward: Ward) -> None:
     explanation = examine(
         ward,
         ward.engine("others"),
-        expected=0.76,
-        expected_boxes="ground truth",
-        expected_images=5000,
+        expected=Expected(0.76, boxes="ground truth", images=5000),
         settings=DoctorSettings(persons=10, seconds=600),
     )
     named = explanation.findings[0]
