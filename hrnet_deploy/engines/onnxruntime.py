@@ -161,13 +161,6 @@ def _session(
     threads: int | None,
     spec: ModelSpec,
 ) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or physical_cores()
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = FATAL_ONLY
-    # Between two runs the pool would spin on cores that the next crops are being cut on.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     providers: list[Any] = [provider]
     if provider[0] != "CPUExecutionProvider":
         providers.append("CPUExecutionProvider")
@@ -175,7 +168,7 @@ def _session(
         # Its fallback would print to stdout, and go over to the CPU in the middle of a run.
         session = ort.InferenceSession(
             content,
-            options,
+            session_options(ort, threads),
             providers=providers,
             enable_fallback=0,
             disabled_optimizers=WRONG_OPTIMIZERS if spec.has_typed_pairs else None,
@@ -185,6 +178,18 @@ def _session(
     if getattr(session, "_model_bytes", None) is not None:
         session._model_bytes = None  # kept only to make the session anew on another provider
     return session
+
+
+def session_options(ort: ModuleType, threads: int | None) -> Any:
+    """Quiet options for one graph after another on ``threads``, None for one per physical core."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or physical_cores()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = FATAL_ONLY
+    # Between two runs the pool would spin on cores that the next crops are being cut on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
 
 
 class RunFault(EnvironmentFault):
@@ -223,8 +228,11 @@ def _memory_fault(path: Subject, error: BaseException) -> EnvironmentFault | Non
     return None
 
 
-def load_fault(path: Subject, error: BaseException) -> DeployError:
-    """What to say of a model, named ``path``, that ONNX Runtime did not load."""
+def load_fault(path: Subject, error: BaseException, *, fix: str = _AGAIN) -> DeployError:
+    """What to say of a model, named ``path``, that ONNX Runtime did not load.
+
+    ``fix`` is what helps where the file itself is at fault.
+    """
     if fault := _memory_fault(path, error):
         return fault
     text = str(error)
@@ -233,14 +241,16 @@ def load_fault(path: Subject, error: BaseException) -> DeployError:
         return InputError(path, problem, "Export the model again, or update onnxruntime")
     if "CUDA" in text or "cudnn" in text.lower():
         return EnvironmentFault(path, f"ONNX Runtime: {_first_line(error)}", "Use the device cpu")
-    return InputError(path, f"ONNX Runtime cannot load it ({_first_line(error)})", _AGAIN)
+    return InputError(path, f"ONNX Runtime cannot load it ({_first_line(error)})", fix)
 
 
-def run_fault(path: Subject, error: BaseException) -> EnvironmentFault:
-    """What to say of a model, named ``path``, that did not run."""
+def run_fault(
+    path: Subject, error: BaseException, *, fix: str = "Run it again"
+) -> EnvironmentFault:
+    """What to say of a model, named ``path``, that did not run; ``fix`` unless memory lacked."""
     if fault := _memory_fault(path, error):
         return fault
-    return RunFault(path, f"ONNX Runtime failed ({_first_line(error)})", "Run it again")
+    return RunFault(path, f"ONNX Runtime failed ({_first_line(error)})", fix)
 
 
 def _values(values: list[Any]) -> dict[str, TensorType]:

@@ -7,13 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.engines.onnxruntime import (
-    FATAL_ONLY,
     WRONG_OPTIMIZERS,
     failures,
     load_fault,
     run_fault,
+    session_options,
 )
 from hrnet_deploy.errors import Subject, require
 
@@ -29,14 +28,11 @@ class CpuSession:
         self, content: bytes, subject: Subject, *, purpose: str, threads: int | None = None
     ) -> None:
         ort = require("onnxruntime", extra="cpu", purpose=purpose)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or physical_cores()
-        options.log_severity_level = FATAL_ONLY
         self._subject = subject
         try:
             self._session = ort.InferenceSession(
                 content,
-                options,
+                session_options(ort, threads),
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=WRONG_OPTIMIZERS,
             )

@@ -171,6 +171,9 @@ def test_what_is_no_detector_is_refused(tmp_path: Path, tiny_onnx: Path) -> None
         PersonDetector(graph.save(tmp_path / "f.onnx", *ends))
     with pytest.raises((InputError, EnvironmentFault), match="device"):
         PersonDetector(detectors.yolox(tmp_path / "y.onnx"), device="cuda:77")
+    graph.op("Frobnicate", "images", out="unknown")
+    with pytest.raises(InputError, match=r"g\.onnx: ONNX Runtime cannot load it \(.*Frobnicate"):
+        PersonDetector(graph.save(tmp_path / "g.onnx", *ends))
 
 
 def test_overlaps_are_suppressed_and_the_best_comes_first(tmp_path: Path) -> None:

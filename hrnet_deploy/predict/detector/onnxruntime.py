@@ -8,12 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from hrnet_deploy.engines.cpu import physical_cores
+from hrnet_deploy.engines.onnxruntime import failures, load_fault, run_fault, session_options
 from hrnet_deploy.errors import EnvironmentFault, InputError, require
 from hrnet_deploy.predict.detector.candidates import Shape, Signature
 from hrnet_deploy.predict.detector.session import RUN_FIX, DetectorSession, Inputs, read_detector
-
-_FATAL_ONLY = 4
 
 
 class OnnxRuntimeSession(DetectorSession):
@@ -25,21 +23,16 @@ class OnnxRuntimeSession(DetectorSession):
         self._path = path
         self.device, self.versions = device or "cpu", {"onnxruntime": ort.__version__}
         providers = _providers(ort, self.device)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or physical_cores()
-        options.log_severity_level = _FATAL_ONLY
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = ort.InferenceSession(
-                content, options, providers=providers, enable_fallback=0
+                content, session_options(ort, threads), providers=providers, enable_fallback=0
             )
             self.signature = Signature(
                 {v.name: (v.type, _shape(v.shape)) for v in self._session.get_inputs()},
                 {v.name: _shape(v.shape) for v in self._session.get_outputs()},
             )
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            problem = f"ONNX Runtime cannot load it ({str(error).splitlines()[0][:200]})"
-            raise InputError(path, problem, "Export or download it again") from error
+        except failures() as error:
+            raise load_fault(path, error, fix="Export or download it again") from error
         if providers[0][0] not in self._session.get_providers():
             problem = f"would run on {self._session.get_providers()[0]}, not on {device}"
             raise EnvironmentFault(path, problem, "Check the CUDA libraries, or use --device cpu")
@@ -48,9 +41,8 @@ class OnnxRuntimeSession(DetectorSession):
         names = list(self.signature.outputs)
         try:
             return dict(zip(names, self._session.run(names, inputs), strict=True))
-        except Exception as error:  # as above
-            problem = f"ONNX Runtime failed ({str(error).splitlines()[0][:200]})"
-            raise EnvironmentFault(self._path, problem, RUN_FIX) from error
+        except failures() as error:
+            raise run_fault(self._path, error, fix=RUN_FIX) from error
 
 
 def _providers(ort: Any, device: str) -> list[Any]:
