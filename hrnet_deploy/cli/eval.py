@@ -125,7 +125,7 @@ def command(
     a checkpoint; MPII annotations give PCKh.
     """
     from hrnet_deploy.evaluation.result import detections_path
-    from hrnet_deploy.evaluation.session import EvalJob, evaluate_to_files
+    from hrnet_deploy.evaluation.session import EvalJob, Watch, evaluate_to_files
     from hrnet_deploy.evaluation.settings import EvalSettings
 
     if score_threshold and boxes is None:
@@ -167,7 +167,7 @@ def command(
         evaluate_study(job, chosen, min_ap=min_ap, as_json=as_json)
         return
     with stop_on_signal() as stop, progress_bar() as progress, advising_to_go_on():
-        facts = evaluate_to_files(job, say=say, progress=progress, working=stop.deferred, stop=stop)
+        facts = evaluate_to_files(job, Watch(say, progress, stop.deferred, stop))
     gates = failed_gates(facts, min_ap)
     published = published_figures(facts)
     if as_json:

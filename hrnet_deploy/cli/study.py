@@ -86,7 +86,8 @@ def _study(job: EvalJob, options: StudyOptions, folder: Path) -> Study:
 
 
 def _evaluate(study: Study) -> list[Cell]:
-    from hrnet_deploy.report.study import Watch, run_study
+    from hrnet_deploy.evaluation.session import Watch
+    from hrnet_deploy.report.study import run_study
 
     with stop_on_signal() as stop, progress_bar() as progress, advising_to_go_on():
         return run_study(study, Watch(say, progress, stop.deferred, stop))

@@ -41,27 +41,32 @@ class EvalJob:
         return self.output.with_name(self.output.name + ".journal")
 
 
-def evaluate_to_files(
-    job: EvalJob,
-    *,
-    say: Talk,
-    progress: Progress | None = None,
-    working: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
-    stop: StopSignal = lambda: None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what happens: talk, progress within one evaluation, and signals.
+
+    ``working`` surrounds the inference, which ``stop`` can end and which goes on the next time.
+    """
+
+    say: Talk
+    progress: Progress | None = None
+    working: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    stop: StopSignal = lambda: None
+
+
+def evaluate_to_files(job: EvalJob, watch: Watch) -> dict[str, Any]:
     """The content of the result file, from an earlier run where one is complete.
 
-    ``working`` surrounds the inference, which can be stopped and goes on the next time. The
-    journal stays where pictures had to be left out: another run tries only those again.
+    The journal stays where pictures had to be left out: another run tries only those again.
     """
     check_inputs(job)
-    with job.engine_options.open(job.engine, say) as engine:
+    with job.engine_options.open(job.engine, watch.say) as engine:
         plan = prepare(engine, job.annotations, job.images, boxes=job.boxes, settings=job.settings)
         finished = None if job.fresh else read_finished(job.output, plan.fingerprint)
         if finished is not None and not job.journal.exists():
-            say(f"{job.output}: done already; --fresh evaluates again")
+            watch.say(f"{job.output}: done already; --fresh evaluates again")
             return finished
-        return _evaluate(job, plan, say, progress, working, stop)
+        return _evaluate(job, plan, watch)
 
 
 def check_inputs(job: EvalJob) -> None:
@@ -74,22 +79,15 @@ def check_inputs(job: EvalJob) -> None:
         check_output_file(output, force=True, inputs=tuple(inputs))
 
 
-def _evaluate(
-    job: EvalJob,
-    plan: EvalPlan,
-    say: Talk,
-    progress: Progress | None,
-    working: Callable[[], contextlib.AbstractContextManager[None]],
-    stop: StopSignal,
-) -> dict[str, Any]:
-    joints = plan.engine.spec.joints
+def _evaluate(job: EvalJob, plan: EvalPlan, watch: Watch) -> dict[str, Any]:
+    joints, say = plan.engine.spec.joints, watch.say
     with Journal(
         job.journal, plan.fingerprint, joints=joints, fresh=job.fresh, warn=say
     ) as journal:
         if journal.finished:
             say(f"{job.journal}: going on after {len(journal.finished)} of {len(plan.jobs)} images")
-        with working():
-            inferred = infer(plan, journal, progress=progress, stop=stop)
+        with watch.working():
+            inferred = infer(plan, journal, progress=watch.progress, stop=watch.stop)
         result = measure(plan, inferred)
         write_result(result, job.output)
         if not result.skipped:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,7 @@ from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.detections import Detections
 from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.result import detections_path
-from hrnet_deploy.evaluation.run import Progress, StopSignal
-from hrnet_deploy.evaluation.session import (
-    EvalJob,
-    Talk,
-    check_inputs,
-    evaluate_to_files,
-)
+from hrnet_deploy.evaluation.session import EvalJob, Watch, check_inputs, evaluate_to_files
 from hrnet_deploy.files import check_input_file, read_json, write_json
 from hrnet_deploy.report.cells import Cell
 
@@ -152,16 +145,6 @@ def _image_ids(annotations: Path) -> set[object]:
     return {None, *(image_id for image_id in found if isinstance(image_id, int))}
 
 
-@dataclass
-class Watch:
-    """Who is told what happens: talk, progress within one evaluation, and signals."""
-
-    say: Talk
-    progress: Progress | None = None
-    working: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    stop: StopSignal = field(default=lambda: None)
-
-
 def run_study(study: Study, watch: Watch) -> list[Cell]:
     """Check everything, then evaluate what is not done yet; one cell for each job, in order."""
     study.check_files()
@@ -173,9 +156,7 @@ def run_study(study: Study, watch: Watch) -> list[Cell]:
     cells = []
     for number, ((engine, subset, job), plan) in enumerate(zip(study.jobs, plans, strict=True)):
         watch.say(f"[{number + 1}/{len(plans)}] {engine} on {subset}")
-        facts = evaluate_to_files(
-            job, say=watch.say, progress=watch.progress, working=watch.working, stop=watch.stop
-        )
+        facts = evaluate_to_files(job, watch)
         cells.append(
             Cell(
                 engine=engine,

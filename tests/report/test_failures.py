@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from hrnet_deploy.evaluation.metric import STATS
-from hrnet_deploy.evaluation.session import EvalJob
+from hrnet_deploy.evaluation.session import EvalJob, Watch
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.report.bootstrap import figures
 from hrnet_deploy.report.cells import Analysis, Cell, analyse
 from hrnet_deploy.report.crops import MAX_SIDE, crop_person
 from hrnet_deploy.report.failures import failures
 from hrnet_deploy.report.html import _json_for_script
-from hrnet_deploy.report.study import Study, Watch, run_study
+from hrnet_deploy.report.study import Study, run_study
 
 
 def cell_of(folder: Path, **settings: Any) -> Cell:
