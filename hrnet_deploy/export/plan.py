@@ -177,7 +177,7 @@ def _read_source(request: PlanRequest) -> tuple[bytes, ModelSpec, int]:
         raise InputError(path, "is no .onnx file", "Make one: hrnet-deploy export CHECKPOINT")
     if request.output.suffix.lower() != ".plan":
         raise InputError(request.output, "does not end in .plan", "Give a name that does")
-    for output in (manifest_path(request.output), request.output, request.layers):
+    for output in (request.output, manifest_path(request.output), request.layers):
         if output is not None:
             check_output_file(output, force=request.force, inputs=(path,))
     content = path.read_bytes()

@@ -55,8 +55,9 @@ def check_outputs(source: Path, settings: ExportSettings) -> dict[Precision, Pat
 
 def check_engine_output(target: Path, source: Path, *, force: bool) -> Path:
     """``target``, if it and its card can be written."""
+    check_output_file(target, force=force, inputs=(source,))
     check_output_file(card_path(target), force=force)
-    return check_output_file(target, force=force, inputs=(source,))
+    return target
 
 
 def card_path(artefact: Subject) -> Path:

@@ -65,7 +65,7 @@ def make_detector_plan(
         raise InputError("--layers", "is for pose engines", "Leave it out")
     if request.output.suffix.lower() != ".plan":
         raise InputError(request.output, "does not end in .plan", "Give a name that does")
-    for output in (manifest_path(request.output), request.output):
+    for output in (request.output, manifest_path(request.output)):
         check_output_file(output, force=request.force, inputs=(request.onnx,))
     content, file = read_detector(request.onnx)
     reference = OnnxRuntimeSession(request.onnx, device="cpu", threads=None)
