@@ -146,7 +146,7 @@ class NonFiniteOutput(InputError):
         super().__init__(
             path,
             f"engine produced NaN or infinity for {len(indices)} of {count} crops",
-            "Use an fp32 engine; where it is one, its weights are at fault",
+            "Use an fp32 engine or other weights",
         )
 
 
