@@ -194,7 +194,7 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
 def _from_os(error: OSError) -> DeployError:
     if is_disk_full(error):
-        return disk_full(os.fspath(error.filename))
+        return disk_full(os.fspath(error.filename2 or error.filename))  # the copy, not its source
     reason = (error.strerror or type(error).__name__).lower()
     return EnvironmentFault(os.fspath(error.filename), reason, "Check the path and its permissions")
 

@@ -184,7 +184,7 @@ class ParquetFile(_StagedOutput):
         return self._arrow.int64() if whole else self._arrow.float64()
 
     def write(self, predicted: Predicted) -> None:
-        self._rows += rows(predicted)
+        self._rows += [[_text(cell) for cell in row] for row in rows(predicted)]
         if len(self._rows) >= PARQUET_ROWS:
             self._flush()
 
@@ -202,6 +202,11 @@ class ParquetFile(_StagedOutput):
         self._flush()
         with self._writing():
             self._writer.close()
+
+
+def _text(cell: Cell) -> Cell:
+    """What is no text, as in a file name that is not UTF-8, escaped as in JSON."""
+    return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 FORMATS: dict[str, Callable[[Path, ModelSpec], Output]] = {

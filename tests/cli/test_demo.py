@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +51,18 @@ def test_demo_does_not_overwrite(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{tmp_path}: exists. Pass --force" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_full_disk_is_said_of_what_is_written(tmp_path: Path) -> None:
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [*COMMAND, "--images", "8", "-o", str(tmp_path / "demo")]
+    done = subprocess.run(
+        words, preexec_fn=limit, capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 3, done.stderr
+    assert f"error: {tmp_path}" in done.stderr
+    assert "disk full while writing it" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,6 +139,23 @@ def test_parquet_holds_what_csv_holds(
         nobody.complete()
         nobody.finish()
     assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+def test_names_that_are_not_utf8_in_every_format(
+    tiny_onnx: Path, world: World, tmp_path: Path
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    picture = tmp_path / os.fsdecode(b"caf\xe9.png")
+    try:
+        picture.write_bytes((world.images / "picture 1.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    outputs = tuple(tmp_path / f"poses.{kind}" for kind in ("jsonl", "json", "csv", "parquet"))
+    run(tiny_onnx, picture, whole_image=True, outputs=outputs)
+    assert json.loads(outputs[0].read_bytes())["image"] == str(picture)
+    assert os.fsencode(picture) in outputs[2].read_bytes()
+    (source,) = parquet.read_table(outputs[3]).column("source").to_pylist()
+    assert source == str(picture).replace("\udce9", "\\udce9")
 
 
 def test_without_boxes_the_error_says_the_three_ways(tiny_onnx: Path, world: World) -> None:
