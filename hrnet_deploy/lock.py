@@ -10,13 +10,16 @@ from pathlib import Path
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.files import disk_full, is_disk_full, try_lock
 
+_CAN_ASK_FOR_PROCESSES = os.name == "posix"
+"""Elsewhere ``os.kill`` with signal 0 asks nothing: on Windows 0 is Ctrl-C."""
+
 
 class FileLock:
     """Taken on construction, or InputError naming the process that has it; ``release`` ends it.
 
     The operating system drops the lock of a dead process, so that its file can stay behind. Where
-    the file system or the machine has no locks the process number in the file decides, after one
-    warning.
+    the file system has no locks the process number in the file decides, after one warning; where
+    the machine cannot tell of processes either, the warning is all.
     """
 
     def __init__(self, path: Path, *, warn: Callable[[str], None] = lambda line: None) -> None:
@@ -85,7 +88,7 @@ def _owner(descriptor: int) -> int:
 
 
 def _is_alive(process: int) -> bool:
-    if process <= 0:
+    if process <= 0 or not _CAN_ASK_FOR_PROCESSES:
         return False
     try:
         os.kill(process, 0)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hrnet_deploy.lock as lock_module
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.evaluation import journal as journal_module
 from hrnet_deploy.evaluation.fingerprint import differences
@@ -254,6 +255,10 @@ def test_without_locks_a_living_owner_is_respected(
     written.with_name("run.journal.lock").write_text(str(os.getppid()))
     with pytest.raises(InputError, match=f"process {os.getppid()} is working"):
         open_journal(written)
+    # Where a process cannot be asked for, asking would be Ctrl-C to it.
+    monkeypatch.setattr(lock_module, "_CAN_ASK_FOR_PROCESSES", False)
+    monkeypatch.setattr(os, "kill", None)
+    assert finished(written) == [5, 3, 9]
 
 
 def test_a_full_disk_leaves_whole_lines(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
