@@ -40,13 +40,13 @@ class DeployError(Exception):
     def __init__(self, subject: Subject, problem: str, fix: str) -> None:
         self.problem = printable(problem)
         pasted = _ENDS_IN_COMMAND.search(fix) is not None
-        self.fix = _one_line(fix) if pasted else printable(fix)
+        self.fix = one_line(fix) if pasted else printable(fix)
         self._end = "" if pasted or self.fix.endswith("?") else "."
         self.rename(subject)
 
     def rename(self, subject: Subject) -> None:
         """Call the subject by another name, such as that of the option that the user gave."""
-        self.subject = _one_line(subject) or "''"
+        self.subject = one_line(subject) or "''"
         self.args = (f"{self.subject}: {self.problem}. {self.fix}{self._end}",)
 
     def as_json(self) -> dict[str, object]:
@@ -96,10 +96,10 @@ def command_line(*words: Subject) -> str:
 
 def printable(text: Subject) -> str:
     """``text`` on one line: control and undecodable characters escaped, the end unpunctuated."""
-    return _one_line(text).rstrip(" .")
+    return one_line(text).rstrip(" .")
 
 
-def _one_line(text: Subject) -> str:
+def one_line(text: Subject) -> str:
     """``text`` with control and undecodable characters escaped; "." stays (the current folder)."""
     line = os.fspath(text)
     if isinstance(line, bytes):

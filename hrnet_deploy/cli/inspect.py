@@ -40,7 +40,7 @@ def command(file: Path, recipe: str | None, tensorrt: str | None, as_json: bool)
     for line in (*facts.get("notes", ()), *facts.get("assumptions", ())):
         say(f"{file}: {line}")
     if "problem" in facts:
-        say(f"{file}: cannot be exported as it is: {facts['problem']}. {facts['fix']}.")
+        say(f"{file}: cannot be exported as it is: {facts['problem']}. {facts['fix']}")
     elif advice := _next(facts, file):
         say(f"next: {advice}")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hrnet_deploy.errors import printable
+from hrnet_deploy.errors import one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,8 +144,8 @@ def with_engine_options(*, flip: bool) -> Callable[[Callable[..., Any]], Callabl
 
 
 def say(line: str) -> None:
-    """Talk to the user on stderr."""
-    click.echo(printable(line), err=True)
+    """Talk to the user on stderr; a "." at the end stays, since it may be a command's folder."""
+    click.echo(one_line(line), err=True)
 
 
 def print_table(table: Table) -> None:

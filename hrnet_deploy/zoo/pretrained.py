@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hrnet_deploy.errors import InputError, Subject, command_line, printable
+from hrnet_deploy.errors import InputError, Subject, command_line, one_line
 from hrnet_deploy.files import sha256_file
 from hrnet_deploy.zoo.entries import ZooEntry, entry
 from hrnet_deploy.zoo.local import local_file, place_of
@@ -103,4 +103,4 @@ def _exported(checkpoint: Path, say: Say, *, recipe: str | None = None) -> Path:
 
 
 def _on_stderr(line: str) -> None:
-    sys.stderr.write(printable(line) + "\n")
+    sys.stderr.write(one_line(line) + "\n")

@@ -14,10 +14,10 @@ import click
 import pytest
 
 from hrnet_deploy.cli import main
-from hrnet_deploy.cli.options import FiniteRange
+from hrnet_deploy.cli.options import FiniteRange, say
 from hrnet_deploy.demo import CHECKPOINT
 from hrnet_deploy.engines import load_engine
-from hrnet_deploy.errors import InputError, InterruptedRun, printable
+from hrnet_deploy.errors import InputError, InterruptedRun, command_line, printable
 from hrnet_deploy.evaluation.boxes import _fault
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.export import foreign
@@ -59,8 +59,8 @@ def test_a_gate_takes_no_nan(value: str) -> None:
 def test_eval_refuses_nan_and_scores_without_detections(tmp_path: Path) -> None:
     base = "eval --engine e.onnx --annotations a.json --images ."
     for option, words in (
-        ("--min-ap nan", "'--min-ap': nan is not a finite number"),
-        ("--score-threshold nan", "'--score-threshold': nan is not a finite number"),
+        ("--min-ap nan", "--min-ap: nan is not a finite number"),
+        ("--score-threshold nan", "--score-threshold: nan is not a finite number"),
         ("--score-threshold 0.3", "--score-threshold: only the boxes of a detector have scores"),
     ):
         result = _shell(f"{base} {option}", tmp_path)
@@ -134,6 +134,13 @@ def test_the_subject_of_an_error_is_never_lost() -> None:
     assert str(InputError("", "is bad", "Change it")) == "'': is bad. Change it."
     assert InputError("odd.", "is bad", "Change it").subject == "odd."
     assert printable("a\nb.") == "a\\nb"
+
+
+def test_the_folder_at_the_end_of_a_command_is_never_lost(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say(f"next:\n{command_line('predict', '.')}")
+    assert capsys.readouterr().err == "next:\\nhrnet-deploy predict .\n"
 
 
 def test_a_folder_as_engine_is_called_one(tmp_path: Path) -> None:
