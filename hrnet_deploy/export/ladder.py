@@ -66,7 +66,8 @@ class LadderJob:
 class Rung:
     """One row: figures, the interval of AP, and AP minus PyTorch's and minus that without flip.
 
-    The differences are of the same boxes and pictures; None for what they are measured from.
+    The differences are of the same boxes and pictures; None for what they are measured from, and
+    where other pictures had to be left out.
     """
 
     name: str
@@ -103,65 +104,64 @@ def climb(
 
     Raises InputError for what ``prepare`` refuses and for engines of other keypoints.
     """
-    found: dict[tuple[str, bool, str], tuple[EvalResult, NDArray[np.float64]]] = {}
+    found: dict[tuple[str, bool, str], Figures] = {}
     kinds = {"ground truth": None} | ({"detector": job.boxes} if job.boxes else {})
-    drawn: NDArray[np.float64] | None = None
     with tempfile.TemporaryDirectory(prefix="hrnet-deploy-ladder-") as folder:
         for name, opened in _engines(job, Path(folder), say):
             with opened() as engine:
+                flip = engine.spec.flip_test
                 for boxes, path in kinds.items():
-                    flip = engine.spec.flip_test
                     say(f"{name}, {'' if flip else 'no '}flip-test, {boxes} boxes")
                     plan = prepare(
                         engine, job.annotations, job.images, boxes=path, settings=job.settings
                     )
-                    inferred = infer(plan, None, progress=progress, stop=stop)
-                    result = measure(plan, inferred)
-                    images = result.counts["images"]
-                    if drawn is None or drawn.shape[1] != images:
-                        drawn = draws_of(images, seed=job.seed)
-                    found[name, flip, boxes] = (result, _resampled(plan, result, drawn))
+                    result = measure(plan, infer(plan, None, progress=progress, stop=stop))
+                    found[name, flip, boxes] = (result, _resampled(plan, result, seed=job.seed))
     return _rungs(found)
 
 
-def _resampled(
-    plan: EvalPlan, result: EvalResult, drawn: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    left_out = {image.image_id for image in result.skipped}
+Figures = tuple[EvalResult, NDArray[np.float64]]
+"""A result, and AP of the drawings of its pictures: those of all that were made from as many."""
+
+
+def _resampled(plan: EvalPlan, result: EvalResult, *, seed: int) -> NDArray[np.float64]:
+    left_out = _left_out(result)
     image_ids = [image.id for image in plan.images if image.id not in left_out]
     matching = plan.matching(result.detections, image_ids)
-    return resampled_ap(picture_matches(matching), drawn)
+    return resampled_ap(picture_matches(matching), draws_of(len(image_ids), seed=seed))
 
 
-def _rungs(
-    found: dict[tuple[str, bool, str], tuple[EvalResult, NDArray[np.float64]]],
-) -> list[Rung]:
+def _left_out(result: EvalResult) -> set[int]:
+    return {image.image_id for image in result.skipped}
+
+
+def _rungs(found: dict[tuple[str, bool, str], Figures]) -> list[Rung]:
     rungs = []
-    for (name, flip, boxes), (result, values) in found.items():
-        reference = found.get((REFERENCE, flip, boxes))
+    for (name, flip, boxes), own in found.items():
+        result, values = own
+        reference = None if name == REFERENCE else found.get((REFERENCE, flip, boxes))
         plain = found.get((name, False, boxes)) if flip else None
         rungs.append(
             Rung(
-                name,
-                flip,
-                boxes,
-                result.stats,
-                result.label,
-                interval_of(values),
-                None if name == REFERENCE else _minus(values, reference),
-                _minus(values, plain),
+                name=name,
+                flip_test=flip,
+                boxes=boxes,
+                stats=result.stats,
+                label=result.label,
+                ap=interval_of(values),
+                to_reference=_minus(own, reference),
+                flip_gain=_minus(own, plain),
             )
         )
     order = {name: place for place, name in enumerate(dict.fromkeys(key[0] for key in found))}
     return sorted(rungs, key=lambda r: (r.boxes != "ground truth", not r.flip_test, order[r.name]))
 
 
-def _minus(
-    values: NDArray[np.float64], other: tuple[EvalResult, NDArray[np.float64]] | None
-) -> Interval | None:
-    if other is None or other[1].shape != values.shape:
+def _minus(own: Figures, other: Figures | None) -> Interval | None:
+    """AP minus that of ``other``; None without one, and where other pictures were left out."""
+    if other is None or _left_out(own[0]) != _left_out(other[0]):
         return None
-    return interval_of(values - other[1])
+    return interval_of(own[1] - other[1])
 
 
 Opened = Callable[[], Any]
