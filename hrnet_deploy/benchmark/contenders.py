@@ -62,20 +62,9 @@ def ways(
     found = []
     for path in paths:
         check_input_file(path, what="engine or checkpoint")
-        suffix = path.suffix.lower()
-        if suffix not in (*ENGINES, *CHECKPOINTS):
-            fix = f"Give {', '.join((*ENGINES, *CHECKPOINTS))} files"
-            raise InputError(path, f"has the unknown extension '{suffix}'", fix)
-        combinations: Sequence[tuple[str | None, str]]
-        if suffix in CHECKPOINTS:
-            combinations = [("torch", "exact")]
-        elif suffix == ".plan":
-            combinations = [("tensorrt", "exact")]
-        elif backends or precisions:
-            combinations = _asked_for(backends, precisions)
-        else:
-            combinations = _everything(path, device)
-        modes = (None,) if suffix in CHECKPOINTS or not flips else _flips(path, flips)
+        combinations = _combinations(path, backends, precisions, device)
+        is_engine = path.suffix.lower() in ENGINES
+        modes = _flips(path, flips) if flips and is_engine else (None,)
         found += [
             Way(
                 device,
@@ -93,6 +82,23 @@ def ways(
         twice = next(way.path for way in found if found.count(way) > 1)
         raise InputError(twice, "is given twice", "Give each artefact once")
     return found
+
+
+def _combinations(
+    path: Path, backends: Sequence[str], precisions: Sequence[str], device: str | None
+) -> list[tuple[str | None, str]]:
+    """Backend and precision of every way to run a file; InputError for one of unknown kind."""
+    suffix = path.suffix.lower()
+    if suffix in CHECKPOINTS:
+        return [("torch", "exact")]
+    if suffix == ".plan":
+        return [("tensorrt", "exact")]
+    if suffix != ".onnx":
+        fix = f"Give {', '.join((*ENGINES, *CHECKPOINTS))} files"
+        raise InputError(path, f"has the unknown extension '{suffix}'", fix)
+    if backends or precisions:
+        return _asked_for(backends, precisions)
+    return _everything(path, device)
 
 
 def _asked_for(backends: Sequence[str], precisions: Sequence[str]) -> list[tuple[str | None, str]]:

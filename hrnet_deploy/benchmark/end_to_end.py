@@ -109,8 +109,7 @@ def stage_seconds(engine: Engine, jobs: Sequence[ImageJob], batch: int) -> dict[
     places = np.split(crops, np.cumsum(persons)[:-1])
     ready = clock()
     for job, image, place in zip(jobs, images, places, strict=True):
-        job.geometry.__dict__.pop("image_to_input", None)  # computed anew, as for a new picture
-        crop_into(image, job.geometry, place)
+        crop_into(image, job.geometry[:], place)  # a copy has no matrices yet, as a new picture
     cropped = clock()
     outputs = [engine.run(crops[first : first + batch]) for first in range(0, len(crops), batch)]
     inferred = clock()

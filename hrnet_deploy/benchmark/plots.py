@@ -134,45 +134,35 @@ def _throughput(axes: Axes, run: dict[str, Any]) -> None:
 def _stages(axes: Axes, run: dict[str, Any]) -> None:
     """Stages side by side on one bar a row; a line where the overlapped way ends."""
     entries = {n: e for n, e in run["end_to_end"]["rows"].items() if e["stages"] and e["seconds"]}
-    widest = 0.0
-    for place, entry in enumerate(entries.values()):
-        stages = entry["figures"]["stages_ms_per_person"]
-        left = 0.0
-        for number, stage in enumerate(STAGES):
-            axes.barh(
-                place,
-                stages[stage],
-                left=left,
-                height=0.5,
-                color=COLOURS[number],
-                label=stage if place == 0 else None,
-            )
-            left += stages[stage]
-        whole = entry["figures"]["ms_per_person"]["median"]
-        axes.plot(
-            [whole, whole],
-            [place - 0.35, place + 0.35],
-            color="black",
-            linewidth=2,
-            label="overlapped, measured" if place == 0 else None,
-        )
-        host = left - stages["engine"]
-        text = f"host {host:.2f} ms, {host / left:.1%}"
-        axes.annotate(
-            text,
-            (max(left, whole), place),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-        widest = max(widest, left, whole)
-    axes.set_xlim(0, ROOM_FOR_TEXT * widest)
+    lengths = [
+        _stage_bar(axes, place, entry["figures"]) for place, entry in enumerate(entries.values())
+    ]
+    axes.set_xlim(0, ROOM_FOR_TEXT * max(lengths))
     _names(axes, list(entries))
     axes.set_xlabel("ms per person")
     axes.set_title("From files to keypoints: stages one by one")
     axes.grid(axis="x", alpha=0.3)
     _legend(axes, len(STAGES) + 1)
+
+
+def _stage_bar(axes: Axes, place: int, figures: dict[str, Any]) -> float:
+    """The bar at ``place`` from the top; how far it or its line reaches, in ms per person."""
+    stages, whole = figures["stages_ms_per_person"], figures["ms_per_person"]["median"]
+    named = place == 0  # once in the legend
+    left = 0.0
+    for stage, colour in zip(STAGES, COLOURS, strict=False):
+        label = stage if named else None
+        axes.barh(place, stages[stage], left=left, height=0.5, color=colour, label=label)
+        left += stages[stage]
+    ends = [place - 0.35, place + 0.35]
+    label = "overlapped, measured" if named else None
+    axes.plot([whole, whole], ends, color="black", linewidth=2, label=label)
+    host, length = left - stages["engine"], float(max(left, whole))
+    text = f"host {host:.2f} ms, {host / left:.1%}"
+    axes.annotate(
+        text, (length, place), (6, 0), textcoords="offset points", va="center", fontsize=8
+    )
+    return length
 
 
 def _legend(axes: Axes, columns: int) -> None:

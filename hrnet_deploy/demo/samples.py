@@ -13,6 +13,9 @@ from torch.utils.data import IterableDataset
 from hrnet_deploy.demo import skeleton as sk
 from hrnet_deploy.demo.people import Scene, make_scene
 from hrnet_deploy.demo.skeleton import FloatArray
+from hrnet_deploy.keypoints import COCO_17
+from hrnet_deploy.runtime.geometry import UNIT_PX
+from hrnet_deploy.spec import BOX_PADDING, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 
 INPUT_SIZE_WH = (96, 128)
 STRIDE = 4
@@ -21,16 +24,10 @@ STRIDE = 4
 SIGMA = 1.5
 """Standard deviation of a target in heatmap pixels."""
 
-BOX_PADDING = 1.25
-SCALE_UNIT_PX = 200.0
-"""The official box convention: padding of the box, and the pixel unit of a scale."""
+MEAN_RGB = np.array(IMAGENET_MEAN_RGB, np.float32)
+STD_RGB = np.array(IMAGENET_STD_RGB, np.float32)
 
-MEAN_RGB = np.array([0.485, 0.456, 0.406], np.float32)
-STD_RGB = np.array([0.229, 0.224, 0.225], np.float32)
-"""ImageNet statistics, as in the official data loaders."""
-
-FLIP_PAIRS = tuple((left, left + 1) for left in range(1, 17, 2))
-MIRRORED = np.array([0] + [joint for left, right in FLIP_PAIRS for joint in (right, left)])
+MIRRORED = np.array(COCO_17.flip_order)
 """For every joint the one that it becomes in a mirrored picture."""
 
 ROTATION_DEG = 12.0
@@ -48,12 +45,12 @@ def box_to_centre_scale(box_xywh: FloatArray) -> tuple[FloatArray, FloatArray]:
     else:
         width = height * aspect
     centre = np.array([x + float(box_xywh[2]) * 0.5, y + float(box_xywh[3]) * 0.5])
-    return centre, np.array([width, height]) / SCALE_UNIT_PX * BOX_PADDING
+    return centre, np.array([width, height]) / UNIT_PX * BOX_PADDING
 
 
 def crop_affine(centre: FloatArray, scale: FloatArray, rotation_deg: float = 0.0) -> FloatArray:
     """Affine (2, 3) from picture pixels to crop pixels; the centre goes to (w/2, h/2)."""
-    factor = INPUT_SIZE_WH[0] / (scale[0] * SCALE_UNIT_PX)
+    factor = INPUT_SIZE_WH[0] / (scale[0] * UNIT_PX)
     linear = factor * sk.rotation_matrix(float(np.radians(rotation_deg)))
     offset = np.array(INPUT_SIZE_WH) / 2 - linear @ centre
     return np.concatenate([linear, offset[:, None]], axis=1)

@@ -130,10 +130,27 @@ def random_pose(rng: np.random.Generator) -> Pose:
     turned = np.pi if rng.random() < 0.33 else 0.0
     yaw = turned + np.radians(np.clip(rng.normal(0, 18), -40, 40))
     head_yaw = yaw + np.radians(np.clip(rng.normal(0, 9), -18, 18))
+    joints = _turn(_body(rng), yaw)
+    neck = _turn(np.array([0.0, TORSO, 0.0]), yaw)[:2]
+    head_roll = np.radians(rng.normal(0, 7))
+    head_size = rng.uniform(0.92, 1.1)
+    head = np.array([np.sin(head_roll), -np.cos(head_roll)]) * NECK_TO_HEAD * head_size
+    head += neck
+    for joint, longitude in FACE_LONGITUDES.items():
+        joints[joint] = _face_point(head, head_yaw, head_roll, head_size, joint, longitude)
+    lean = np.radians(np.clip(rng.normal(0, 7), -18, 18))
+    rotation = rotation_matrix(lean)
+    joints[:, :2] = joints[:, :2] @ rotation.T
+    return Pose(
+        joints, rotation @ neck, rotation @ head, yaw, head_yaw, float(head_roll + lean), head_size
+    )
+
+
+def _body(rng: np.random.Generator) -> FloatArray:
+    """Joints (17, 3) below the neck in the body frame (left, up, forward); the others are zero."""
     build = rng.uniform(0.9, 1.15)
     stretch = rng.uniform(0.94, 1.06, size=2)
     body = np.zeros((17, 3))
-    neck = np.array([0.0, TORSO, 0.0])
     modes = rng.choice(6, size=2, p=[0.34, 0.14, 0.16, 0.14, 0.12, 0.1])
     if rng.random() < 0.4:
         modes[1] = modes[0]
@@ -151,18 +168,7 @@ def random_pose(rng: np.random.Generator) -> Pose:
         body[LEFT_HIP + index] = hip
         body[LEFT_KNEE + index] = knee
         body[LEFT_ANKLE + index] = ankle
-    joints = _turn(body, yaw)
-    head_roll = np.radians(rng.normal(0, 7))
-    head_size = rng.uniform(0.92, 1.1)
-    head = np.array([np.sin(head_roll), -np.cos(head_roll)]) * NECK_TO_HEAD * head_size
-    head += _turn(neck, yaw)[:2]
-    for joint, longitude in FACE_LONGITUDES.items():
-        joints[joint] = _face_point(head, head_yaw, head_roll, head_size, joint, longitude)
-    lean = np.radians(np.clip(rng.normal(0, 7), -18, 18))
-    rotation = rotation_matrix(lean)
-    joints[:, :2] = joints[:, :2] @ rotation.T
-    neck_xy = rotation @ _turn(neck, yaw)[:2]
-    return Pose(joints, neck_xy, rotation @ head, yaw, head_yaw, float(head_roll + lean), head_size)
+    return body
 
 
 def rotation_matrix(angle: float) -> FloatArray:

@@ -213,18 +213,9 @@ def train(
     training = Training(folder, seed, plan, compiled=compiled)
     held_out = folder / "held_out"
     write_dataset(held_out, images, seed + HELD_OUT_OFFSET)
-    stream = SampleStream(seed, training.resumed)
-    # A forked worker would inherit the locks of OpenCV's and torch's threads, and hang.
-    loader = DataLoader(
-        stream,
-        BATCH,
-        num_workers=workers,
-        prefetch_factor=8 if workers else None,
-        multiprocessing_context="spawn" if workers else None,
-    )
     reported, loss = training.minutes, float("nan")
     try:
-        for crops, targets, weights in loader:
+        for crops, targets, weights in _batches(training, workers):
             if training.done:
                 break
             latest = training.advance(crops, targets, weights)
@@ -239,11 +230,27 @@ def train(
         raise
     _report(training, held_out, loss)
     training.save()
-    final = folder / "final_state.pth"
+    return _write_weights(training, folder / "final_state.pth")
+
+
+def _batches(training: Training, workers: Literal[0, 1]) -> DataLoader[tuple[Tensor, ...]]:
+    """Endless batches of new samples: other ones after every interruption."""
+    # A forked worker would inherit the locks of OpenCV's and torch's threads, and hang.
+    return DataLoader(
+        SampleStream(training.seed, training.resumed),
+        BATCH,
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _write_weights(training: Training, path: Path) -> Path:
+    """The averaged weights alone."""
     state = {k: v.detach().clone().contiguous() for k, v in training.averaged.state_dict().items()}
-    with atomic_write(final) as file:
+    with atomic_write(path) as file:
         torch.save(state, file)
-    return final
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

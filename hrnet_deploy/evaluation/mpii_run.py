@@ -17,16 +17,16 @@ from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.evaluation.mpii import JOINTS, MpiiPersons, Pckh, pckh
 from hrnet_deploy.files import contained, sha256_file, write_bytes
 from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
-from hrnet_deploy.runtime.geometry import CropGeometry
+from hrnet_deploy.runtime.geometry import UNPADDED_CENTER_X, CropGeometry
 from hrnet_deploy.runtime.image import MAX_PIXELS, read_image
 from hrnet_deploy.runtime.jobs import ImageJob
 from hrnet_deploy.runtime.stream import poses_of_images
+from hrnet_deploy.spec import BOX_PADDING
 from hrnet_deploy.values import first_few
 
 CENTER_DOWN = 15
 """Pixels per unit of scale that centres move down, so that feet are not cut (official mpii.py)."""
 
-PADDING = 1.25
 MAT_HEADER = b"MATLAB 5.0 MAT-file, predictions of hrnet-deploy"
 MAT_HEADER_BYTES = 116
 """The description at the start of a MATLAB 5 file; scipy would write the date there."""
@@ -74,7 +74,7 @@ def evaluate_mpii(
     *,
     batch_size: int = 32,
     max_pixels: float = MAX_PIXELS,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> MpiiResult:
     """Poses of all persons, and PCKh where the head sizes are known.
 
@@ -94,35 +94,44 @@ def evaluate_mpii(
         ImageJob(name, paths[name], geometry[np.array(rows, np.intp)])
         for name, rows in rows_of.items()
     ]
+    read = functools.partial(read_image, max_pixels=max_pixels)
     predictions = np.zeros((len(persons), JOINTS, 2), np.float32)
     scores = np.zeros((len(persons), JOINTS), np.float32)
-    done = twice = 0
-    read = functools.partial(read_image, max_pixels=max_pixels)
+    done = second_passes = 0
     for result in poses_of_images(engine, jobs, batch_size=batch_size, read=read):
         if result.error is not None:
             raise result.error
         rows = rows_of[str(result.job.key)]
         predictions[rows] = result.keypoints_px + 1  # MPII counts pixels from one
         scores[rows] = result.scores
+        second_passes += result.second_passes
         done += len(rows)
-        twice += result.second_passes
-        if progress is not None:
-            progress(done, len(persons))
+        progress(done, len(persons))
+    return _judged(persons, predictions, scores, second_passes)
+
+
+def _judged(
+    persons: MpiiPersons,
+    predictions: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    second_passes: int,
+) -> MpiiResult:
+    """The result of poses (N, 16, 2) in MPII's pixels with scores (N, 16)."""
     notes, figures = [], None
     if persons.head_sizes is None:
         notes.append("the annotations have no head boxes: PCKh is undefined, predictions only")
     else:
         figures = pckh(predictions, persons.joints, persons.visible, persons.head_sizes)
-    return MpiiResult(figures, predictions, scores, len(persons), notes, twice)
+    return MpiiResult(figures, predictions, scores, len(persons), notes, second_passes)
 
 
 def official_geometry(persons: MpiiPersons, input_size_wh: tuple[int, int]) -> CropGeometry:
     """Crops from annotated centre and scale: down by 15 per scale, 1.25 larger, counted from 0."""
     scales = np.repeat(persons.scales[:, None], 2, axis=1)
     centers = persons.centers.copy()
-    known = centers[:, 0] != -1  # the official code's mark for "no annotation"
+    known = centers[:, 0] != UNPADDED_CENTER_X
     centers[known, 1] += CENTER_DOWN * scales[known, 1]
-    scales[known] *= PADDING
+    scales[known] *= BOX_PADDING
     return CropGeometry((centers - 1).astype(np.float32), scales.astype(np.float32), input_size_wh)
 
 

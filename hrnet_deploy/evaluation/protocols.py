@@ -57,16 +57,16 @@ def _by_crowd(
             return {}
         name = "easy" if value < EASY_BELOW else "medium" if value < HARD_FROM else "hard"
         groups[name].append(image_id)
-    figures = {}
-    for name, ids in groups.items():
-        figures[name] = coco_stats(
+    return {
+        name: coco_stats(
             annotations.annotations,
             detections,
             image_ids=ids,
             category_ids=annotations.categories,
             sigmas=spec.sigmas or (),
         )
-    return figures
+        for name, ids in groups.items()
+    }
 
 
 def _by_part(

@@ -39,16 +39,15 @@ def resampled(matches: Matches, *, count: int = RESAMPLES, seed: int = SEED) -> 
     return np.array(rows, np.float64).reshape(count, len(STATS))
 
 
-Interval = tuple[float, float]
-
-
-def intervals(draws: NDArray[np.float64], *, level: float = LEVEL) -> dict[str, Interval | None]:
+def intervals(
+    draws: NDArray[np.float64], *, level: float = LEVEL
+) -> dict[str, tuple[float, float] | None]:
     """Percentile intervals of the ten figures, or of differences, from their ``draws`` (count, 10).
 
     None where they are mostly undefined.
     """
     ends = (50 * (1 - level), 50 * (1 + level))
-    found: dict[str, Interval | None] = {}
+    found: dict[str, tuple[float, float] | None] = {}
     for column, name in enumerate(STATS):
         values = draws[:, column]
         defined = values[~np.isnan(values)]

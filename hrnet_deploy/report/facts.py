@@ -35,14 +35,14 @@ def report_facts(analyses: Sequence[Analysis], *, resamples: int, seed: int) -> 
         "cells": cells,
         "inversions_known": all(a.cell.spec.flip_pairs is not None for a in analyses),
     }
-    return {**facts, "notes": _notes(facts, analyses)}
+    return {**facts, "notes": _notes(facts) + _notes_of_cells(analyses)}
 
 
 def _difference(analysis: Analysis, first: Analysis) -> dict[str, Any] | None:
     return None if analysis is first else ap_difference(analysis, first)
 
 
-def _notes(facts: dict[str, Any], analyses: Sequence[Analysis]) -> list[str]:
+def _notes(facts: dict[str, Any]) -> list[str]:
     """What a reader has to know to read the figures rightly."""
     drawn, cells = facts["bootstrap"], facts["cells"]
     notes = [
@@ -72,17 +72,17 @@ def _notes(facts: dict[str, Any], analyses: Sequence[Analysis]) -> list[str]:
             "Detector's boxes: a person who is on a picture of a subset but not in its annotations"
             " counts as a wrong detection, unless it is marked as a crowd there."
         )
-    labels = {
-        f"{c['engine']} on {c['subset']}: {c['label']}" for c in cells if c["label"] != "full"
-    }
-    notes += [f"{label}." for label in sorted(labels)]
-    notes += [
-        f"{a.cell.engine} on {a.cell.subset}: {second_passes_text(a.cell.facts['flip'])}."
-        for a in analyses
-        if "flip" in a.cell.facts
-    ]
-    own = {note for analysis in analyses for note in analysis.cell.facts["notes"]}
-    return notes + [f"{note[:1].upper()}{note[1:]}." for note in sorted(own)]
+    return notes
+
+
+def _notes_of_cells(analyses: Sequence[Analysis]) -> list[str]:
+    """What the evaluations themselves said."""
+    named = [(f"{a.cell.engine} on {a.cell.subset}", a.cell.facts) for a in analyses]
+    labels = {f"{name}: {facts['label']}" for name, facts in named if facts["label"] != "full"}
+    passes = [f"{name}: {second_passes_text(f['flip'])}" for name, f in named if "flip" in f]
+    notes = {note for _, facts in named for note in facts["notes"]}
+    capital = [note[:1].upper() + note[1:] for note in sorted(notes)]
+    return [f"{words}." for words in (*sorted(labels), *passes, *capital)]
 
 
 def _widest(cells: list[dict[str, Any]]) -> str | None:

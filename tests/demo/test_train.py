@@ -20,7 +20,6 @@ from hrnet_deploy.errors import InputError  # noqa: E402
 from hrnet_deploy.export.checkpoint import read_checkpoint  # noqa: E402
 from hrnet_deploy.export.hrnet import HRNet  # noqa: E402
 from hrnet_deploy.export.reference import decode_heatmaps  # noqa: E402
-from hrnet_deploy.keypoints import COCO_17  # noqa: E402
 from hrnet_deploy.runtime.geometry import CropGeometry  # noqa: E402
 
 
@@ -64,10 +63,6 @@ def test_joints_outside_do_not_count_and_joints_without_label_have_empty_maps() 
     maps, weights = samples.target_heatmaps(joints, labelled)
     assert np.flatnonzero(weights == 0).tolist() == [3, 4]
     assert not maps[[3, 4, 5]].any()
-
-
-def test_mirrored_samples_swap_left_and_right() -> None:
-    assert tuple(samples.MIRRORED) == COCO_17.flip_order
 
 
 @pytest.mark.parametrize("seed", range(4))
