@@ -258,7 +258,7 @@ def test_a_name_that_is_too_long_is_told_before_any_work(length: int, tmp_path: 
     ("name", "problem"),
     [
         ("x" * 300, r"cannot be read \(file name too long\)"),
-        ("a\0b", r"a\\x00b: cannot be read \(embedded null byte\)"),
+        ("a\0b", r"a\\x00b: cannot be read \(.*embedded null .*\)"),
         ("loop", r"cannot be read \(too many levels of symbolic links\)"),
         ("file/inside", "no such file"),
         ("nowhere/inside", "no such file"),
