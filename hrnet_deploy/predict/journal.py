@@ -47,10 +47,11 @@ class PredictJournal(Closing):
     """One JSON line for the fingerprint, one for each frame in their order, and a count of frames.
 
     The count stands behind frames that shared batches; what is behind the last one is dropped. A
-    context manager that holds a lock. ``fresh`` starts over. A journal of other settings is refused
-    and kept. One without any result is nothing to go on from: it is removed when it is closed, and
-    is nobody's when a killed process left it. ``known`` gives what was found for a frame in an
-    earlier run, which saw ``earlier`` frames, those with errors among them.
+    context manager that holds a lock. ``fresh`` starts over. A journal of other settings, or that
+    is damaged before its end, is refused and kept. One without any result is nothing to go on from:
+    it is removed when it is closed, and is nobody's when a killed process left it. ``known`` gives
+    what was found for a frame in an earlier run, which saw ``earlier`` frames, those with errors
+    among them.
     """
 
     def __init__(
@@ -171,24 +172,33 @@ class PredictJournal(Closing):
             if not head.endswith(b"\n") or found.get("format") != FORMAT:
                 problem = "is not a journal of predict"
                 raise InputError(self.path, problem, "Move it away, or give another output")
-            begin = end = place = stream.tell()
-            pending: list[tuple[dict[str, Any], int]] = []
-            previous = None
-            while line := stream.readline():
-                entry = _parsed(line) if line.endswith(b"\n") else {}
-                if _COUNT in entry:
-                    for each, start in pending:
-                        self._index(each, start, previous)
-                        previous = each["source"]
-                    self.earlier, end, pending = entry[_COUNT], stream.tell(), []
-                elif set(entry) in (_FIELDS, _FAILED):
-                    pending.append((entry, place))
-                else:
-                    break
-                place = stream.tell()
+            begin = stream.tell()
+            end = self._read_frames(stream)
         if end == begin:
             return 0
         self._compare(found.get("fingerprint"))
+        return end
+
+    def _read_frames(self, stream: IO[bytes]) -> int:
+        """Remember where the frames begin that are counted; the place behind the last count."""
+        end = place = stream.tell()
+        pending: list[tuple[dict[str, Any], int]] = []
+        previous = None
+        for number, line in enumerate(iter(stream.readline, b""), start=2):
+            if not line.endswith(b"\n"):
+                break  # the torn end of a line that was being written
+            entry = _parsed(line)
+            if isinstance(entry.get(_COUNT), int):
+                for each, start in pending:
+                    self._index(each, start, previous)
+                    previous = each["source"]
+                self.earlier, end, pending = entry[_COUNT], stream.tell(), []
+            elif set(entry) in (_FIELDS, _FAILED):
+                pending.append((entry, place))
+            else:
+                fix = "Move it away, or pass --fresh to start over"
+                raise InputError(self.path, f"is damaged at line {number}", fix)
+            place = stream.tell()
         return end
 
     def _index(self, entry: dict[str, Any], place: int, previous: str | None) -> None:

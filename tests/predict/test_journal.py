@@ -81,6 +81,18 @@ def test_other_files_are_refused_and_kept(content: bytes, tmp_path: Path) -> Non
     assert sorted(file.name for file in tmp_path.iterdir()) == ["j"]
 
 
+def test_damage_before_the_end_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    lines = written(path).splitlines(keepends=True)
+    for number in range(2, len(lines) + 1):
+        for damage in (b"#" + lines[number - 1], b'{"frames": "x"}\n', b"[]\n"):
+            content = b"".join([*lines[: number - 1], damage, *lines[number:]])
+            path.write_bytes(content)
+            with pytest.raises(InputError, match=f"is damaged at line {number}. Move it away"):
+                PredictJournal(path, {"engine": "x"}, NAMES)
+            assert path.read_bytes() == content
+
+
 def test_two_runs_do_not_share_one(tmp_path: Path) -> None:
     with (
         PredictJournal(tmp_path / "j", {}, NAMES),
