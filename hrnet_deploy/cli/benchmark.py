@@ -23,6 +23,7 @@ from hrnet_deploy.cli.options import (
 )
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.signals import stop_on_signal
+from hrnet_deploy.cli.usage import given_options
 from hrnet_deploy.errors import EnvironmentFault, GateError, InputError, InterruptedRun
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def command(
     two result files, whose last runs are compared. An interruption keeps the finished rounds.
     """
     if compare:
+        _refuse_what_is_measured()
         _compare(artefacts, as_json=as_json, markdown=markdown)
         return
     if (annotations or boxes) and not images:
@@ -212,6 +214,13 @@ def _print_tables(title: str, tables: list[PlainTable], *, markdown: bool) -> No
         for row in plain.rows:
             table.add_row(*row)
         print_table(table)
+
+
+def _refuse_what_is_measured() -> None:
+    """A comparison measures nothing: no choice of a measurement is made in vain."""
+    for name, option in given_options():
+        if name not in ("compare", "markdown", "as_json"):
+            raise click.UsageError(f"{option} is for a measurement, not for --compare")
 
 
 def _compare(files: tuple[Path, ...], *, as_json: bool, markdown: bool) -> None:

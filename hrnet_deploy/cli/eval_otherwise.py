@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from hrnet_deploy.cli.eval_explain import show_explanation
 from hrnet_deploy.cli.eval_ladder import show_ladder
 from hrnet_deploy.cli.eval_mpii import show_mpii
 from hrnet_deploy.cli.eval_options import Further
+from hrnet_deploy.cli.usage import given_options
 
 if TYPE_CHECKING:
     from hrnet_deploy.evaluation.session import EvalJob
@@ -28,7 +28,6 @@ _HEEDED_BY = {
     **dict.fromkeys(("limit", "allow_missing", "keep_going"), (COCO, EXPLAIN, LADDER)),
     **dict.fromkeys(("backend", "precision", "flip", "flip_threshold"), (COCO, EXPLAIN, MPII)),
     "fresh": (COCO, LADDER, MPII),
-    "explain": (EXPLAIN,),
     **dict.fromkeys(("expected_ap", "measured_ap", "sample", "seconds"), (EXPLAIN,)),
     "seed": (EXPLAIN, LADDER),
     "ground_truth": (MPII,),
@@ -69,28 +68,25 @@ def evaluated_otherwise(
 
 
 def _way(job: EvalJob, chosen: Further) -> str:
-    """What is asked for."""
-    if chosen.ladder is not None:
-        return LADDER
-    if chosen.explain:
-        return EXPLAIN
-    return MPII if _is_mpii(job, chosen) else COCO
+    """What is asked for; UsageError where two things are."""
+    from hrnet_deploy.evaluation.mpii import looks_like_mpii
+
+    asked = {
+        LADDER: chosen.ladder is not None,
+        EXPLAIN: chosen.explain,
+        MPII: chosen.dataset == "mpii",
+    }
+    first, *others = [way for way, given in asked.items() if given] or [COCO]
+    if others:
+        raise click.UsageError(f"{first} and {others[0]} do not go together")
+    if first == COCO and chosen.dataset is None and looks_like_mpii(job.annotations):
+        return MPII
+    return first
 
 
 def _refuse_what_is_not_heeded(way: str) -> None:
     """A gate that nobody looks at must not pass, nor a choice be made in vain."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        heeded_by = _HEEDED_BY.get(parameter.name or "", (way,))
-        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and way not in heeded_by:
-            owners = " and ".join(heeded_by)
-            raise click.UsageError(f"{max(parameter.opts, key=len)} is for {owners}, not for {way}")
-
-
-def _is_mpii(job: EvalJob, chosen: Further) -> bool:
-    from hrnet_deploy.evaluation.mpii import looks_like_mpii
-
-    if chosen.dataset is not None:
-        return chosen.dataset == "mpii"
-    return looks_like_mpii(job.annotations)
+    for name, option in given_options():
+        heeded_by = _HEEDED_BY.get(name, (way,))
+        if way not in heeded_by:
+            raise click.UsageError(f"{option} is for {' and '.join(heeded_by)}, not for {way}")

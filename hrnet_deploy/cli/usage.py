@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
+from click.core import ParameterSource
 
 from hrnet_deploy.errors import EXIT_INPUT, InputError, printable
 
@@ -28,6 +29,16 @@ class CommandGroup(click.Group):
             hint = f"Did you mean '{near}'?" if near else f"Commands: {', '.join(names)}."
             raise click.UsageError(f"unknown command '{printable(name)}'. {hint}")
         return super().resolve_command(ctx, args)
+
+
+def given_options() -> Iterator[tuple[str, str]]:
+    """Each option of the current command that the user gave: its parameter, its longest name."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and isinstance(parameter, click.Option):
+            yield name, max(parameter.opts, key=len)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -134,7 +134,6 @@ def architecture_of(path: Subject, shapes: Shapes) -> HRNetArchitecture:
 
 
 def _stages(shapes: Shapes) -> tuple[StageArchitecture, ...]:
-
     stages: list[StageArchitecture] = []
     number = 2
     while modules := _count(shapes, rf"stage{number}\.(\d+)\.branches\.0\.0\.conv1\.weight"):

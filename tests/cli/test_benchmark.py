@@ -162,6 +162,14 @@ def test_what_cannot_be_compared_is_said(
     assert problem in done.stderr
 
 
+@pytest.mark.parametrize("choice", [("--batch", "8"), ("-o", "r2.json"), ("--no-memory",)])
+def test_a_comparison_passes_over_no_choice(results: Path, choice: tuple[str, ...]) -> None:
+    done = benchmark(results.parent, "r.json", "--compare", *choice)
+    assert done.returncode == 2
+    assert "is for a measurement, not for --compare" in done.stderr
+    assert not (results.parent / "r2.json").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_keeps_the_finished_rounds(

@@ -219,7 +219,9 @@ def test_what_only_coco_evaluations_heed_is_refused(
         (["--explain", "--bootstrap", "200"], "--bootstrap is for COCO evaluations, not for"),
         (["--explain", "--flip", "adaptive"], "--explain looks at engines without --flip"),
         (["--ladder", "w.pth", "--backend", "openvino"], "--backend is for COCO evaluations and"),
-        (["--ladder", "w.pth", "--explain"], "--explain is for --explain, not for --ladder"),
+        (["--ladder", "w.pth", "--explain"], "--ladder and --explain do not go together"),
+        (["--ladder", "w.pth", "--dataset", "mpii"], "--ladder and MPII do not go together"),
+        (["--explain", "--dataset", "mpii"], "--explain and MPII do not go together"),
     ],
 )
 def test_no_option_is_passed_over(run: Run, people: Path, words: list[str], said: str) -> None:
