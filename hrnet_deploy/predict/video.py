@@ -22,6 +22,7 @@ UNEVEN = 0.1
 """A step of time that differs by more than this share of a frame makes a variable frame rate."""
 DEFAULT_FPS = 25.0
 """For files that state none."""
+_LOG_LEVEL_SILENT = 0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def quiet_decoders() -> None:
     """Keep what FFmpeg and OpenCV say about damaged frames off stderr; we report it ourselves."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    logging = getattr(cv2.utils, "logging", cv2)  # in cv2 itself before OpenCV 4.13
+    logging.setLogLevel(_LOG_LEVEL_SILENT)
 
 
 def video_info(source: Source) -> VideoInfo:

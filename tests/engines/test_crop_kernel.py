@@ -154,6 +154,15 @@ def test_records_have_the_layout_of_the_kernel() -> None:
     assert [CROP.fields[name][1] for name in CROP.names or ()] == [0, 48, 52]
 
 
+def known_to_nvrtc(capability: tuple[int, int]) -> bool:
+    """Whether the NVRTC at hand has heard of such GPUs: one that PyTorch brought may be older."""
+    from cuda.bindings import nvrtc
+
+    _, count = nvrtc.nvrtcGetNumSupportedArchs()
+    _, known = nvrtc.nvrtcGetSupportedArchs()
+    return capability[0] * 10 + capability[1] in list(known)[:count]
+
+
 @pytest.mark.parametrize(
     "capability",
     [(7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (12, 0)],
@@ -164,7 +173,7 @@ def test_nvrtc_compiles_the_kernel(capability: tuple[int, int]) -> None:
     try:
         cubin = compile_kernel(CROP_SOURCE, capability)
     except EnvironmentFault as fault:
-        if "cannot be found" in str(fault):
+        if "cannot be found" in str(fault) or not known_to_nvrtc(capability):
             pytest.skip(str(fault))
         raise
     assert cubin.startswith(b"\x7fELF")
