@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import io
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -22,20 +21,19 @@ from typing import Any
 
 import numpy as np
 import official_tail
+import script
 from cpu_suite.pipelines import StubEngine
 from stand_in import coco_spec
 from synthetic_coco import SyntheticSet, write_synthetic_set
 
 from hrnet_deploy.benchmark.machine import machine_facts
 from hrnet_deploy.benchmark.statistics import paired_ratio, summarise
-from hrnet_deploy.errors import DeployError
 from hrnet_deploy.evaluation.metric import coco_stats
 from hrnet_deploy.evaluation.plan import EvalPlan, prepare
 from hrnet_deploy.evaluation.result import Inferred, detections_of, measure, write_result
 from hrnet_deploy.evaluation.settings import EvalSettings
-from hrnet_deploy.files import check_output_file, read_json, write_json
+from hrnet_deploy.files import read_json
 
-RESULT = Path(__file__).resolve().parent / "results" / "coco_tail.json"
 STAGES = ("rescoring and OKS-NMS", "figures", "files")
 Seconds = dict[str, float]
 
@@ -45,16 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--share", type=float, default=1.0, help="of val2017's counts")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    parser.add_argument("-o", "--output", type=Path, default=script.RESULTS / "coco_tail.json")
     arguments = parser.parse_args()
-    try:
-        check_output_file(arguments.output, force=True)
-        with tempfile.TemporaryDirectory() as folder:
-            result = measured(arguments, Path(folder))
-        write_json(arguments.output, result)
-    except DeployError as error:
-        sys.exit(f"coco_tail: error: {error}")
-    show(result)
+    script.run("coco_tail", arguments.output, lambda folder: measured(arguments, folder), show)
 
 
 def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -77,7 +68,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if first != second or not same_files(folder):
         sys.exit(f"coco_tail: the results differ: {figures}")
     return {
-        "command": "coco_tail.py " + " ".join(Path(word).name for word in sys.argv[1:]),
+        "command": script.command(),
         "machine": machine_facts(1),
         "pycocotools": metadata.version("pycocotools"),
         "pictures": len(plan.images),

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from stand_in import coco_spec
 
 from hrnet_deploy.export.architecture import published_architecture
 from hrnet_deploy.export.graph import GraphWriter
 from hrnet_deploy.export.model import DTYPES, build_model
 from hrnet_deploy.export.network import HRNetWriter
-from hrnet_deploy.keypoints import keypoint_set
 from hrnet_deploy.spec import ModelSpec
 
 REFERENCE = "as exported"
@@ -21,20 +21,7 @@ REFERENCE = "as exported"
 
 def seeded_spec() -> ModelSpec:
     """W32 at 256x192 with flip-test."""
-    points = keypoint_set("coco_17")
-    return ModelSpec(
-        architecture=published_architecture(32, 17).name,
-        input_size_hw=(256, 192),
-        heatmap_size_hw=(64, 48),
-        keypoint_set=points.name,
-        keypoint_names=points.names,
-        flip_pairs=points.flip_pairs,
-        sigmas=points.sigmas,
-        skeleton=points.skeleton,
-        flip_test=True,
-        shift_heatmap=True,
-        source_sha256="0" * 64,
-    )
+    return coco_spec(published_architecture(32, 17).name)
 
 
 class Coarsest(HRNetWriter):

@@ -9,12 +9,7 @@ Pictures are made up (640x480 JPEG files from a seed, read from a temporary fold
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,41 +17,38 @@ from typing import Any
 
 import cv2
 import numpy as np
+import script
+from made_up import Timed, boxes_in, machine, named, picture_files
 
-from hrnet_deploy import PoseEstimator, __version__
-from hrnet_deploy.engines import Engine, EngineOutput, load_engine
-from hrnet_deploy.engines.cpu import physical_cores
-from hrnet_deploy.errors import DeployError
-from hrnet_deploy.files import check_output_file, write_json
+from hrnet_deploy import PoseEstimator
+from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import CropGeometry
 from hrnet_deploy.runtime.image import read_image
-from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.runtime.stream import poses_of_images
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 INPUT_SIZE_WH = (192, 256)
-PICTURE_SIZE_WH = (640, 480)
-PICTURES = 16
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 def main() -> None:
     """Measure, write the result and show it."""
     arguments = parsed()
-    try:
-        output = check_output_file(arguments.output, force=True)
-        with tempfile.TemporaryDirectory() as folder:
-            files = picture_files(arguments.images, Path(folder))
-            rows = {"crops": crop_rates(files, arguments.rounds)}
-            if arguments.engine:
-                with load_engine(arguments.engine, threads=arguments.threads) as engine:
-                    rows["end_to_end"] = end_to_end(engine, files, arguments)
-        result = {"machine": machine(), "command": command(), "note": arguments.note, **rows}
-        write_json(output, result)
-    except DeployError as error:
-        sys.exit(f"host_side: error: {error}")
-    show(result)
-    print(f"written to {output}", file=sys.stderr)
+    script.run("host_side", arguments.output, lambda folder: measured(arguments, folder), show)
+
+
+def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything that goes into the result."""
+    files = picture_files(arguments.images, folder)
+    result = {
+        "command": script.command(),
+        "note": arguments.note,
+        "crops": crop_rates(files, arguments.rounds),
+    }
+    if arguments.engine:
+        with load_engine(arguments.engine, threads=arguments.threads) as engine:
+            result["end_to_end"] = end_to_end(engine, files, arguments)
+    return {"machine": machine(arguments.threads), **result}
 
 
 def parsed() -> argparse.Namespace:
@@ -70,36 +62,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="repetitions; the table has medians")
     parser.add_argument("--threads", type=int, help="threads of the engine")
     parser.add_argument("--note", default="", help="kept in the result, such as other load")
-    default = REPOSITORY / "benchmarks" / "results" / "host_side.json"
-    parser.add_argument("--output", type=Path, default=default)
+    parser.add_argument("--output", type=Path, default=script.RESULTS / "host_side.json")
     return parser.parse_args()
-
-
-def picture_files(folder: Path | None, temporary: Path) -> list[Path]:
-    """The pictures of ``folder``, or made-up ones in ``temporary``."""
-    if folder is not None:
-        return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)[:PICTURES]
-    rng = np.random.default_rng(0)
-    files = []
-    for number in range(PICTURES):
-        picture = np.zeros((PICTURE_SIZE_WH[1], PICTURE_SIZE_WH[0], 3), np.float32)
-        for cells in (4, 16, 64, 256):
-            noise = rng.uniform(-1, 1, (cells, cells, 3)).astype(np.float32)
-            picture += cv2.resize(noise, PICTURE_SIZE_WH)
-        files.append(temporary / f"{number}.jpg")
-        cv2.imwrite(str(files[-1]), np.clip(127 + 50 * picture, 0, 255).astype(np.uint8))
-    return files
-
-
-def boxes_in(image_size_hw: tuple[int, ...], persons: int) -> Any:
-    """Boxes (persons, 4) left, top, width, height of people's proportions, from a seed."""
-    rng = np.random.default_rng(persons)
-    height, width = image_size_hw[:2]
-    tall = rng.uniform(0.25, 0.9, persons) * height
-    boxes = np.stack(
-        [rng.uniform(0, 0.7, persons) * width, rng.uniform(0, 1, persons) * (height - tall)], axis=1
-    )
-    return np.concatenate([boxes, np.stack([tall * 0.45, tall], axis=1)], axis=1)
 
 
 def crop_rates(files: list[Path], rounds: int) -> dict[str, Any]:
@@ -159,21 +123,6 @@ def per_second(work: Callable[[], int], rounds: int) -> dict[str, float]:
     }
 
 
-class Timed(Engine):
-    """An engine that counts the seconds spent inside another one."""
-
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.spec, engine.info, engine.max_batch)
-        self.inner, self.seconds = engine, 0.0
-
-    def _infer(self, crops_nhwc: Any, *, heatmaps: bool) -> EngineOutput:
-        start = time.perf_counter()
-        try:
-            return self.inner.run(crops_nhwc, heatmaps=heatmaps)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-
 def end_to_end(engine: Engine, files: list[Path], arguments: argparse.Namespace) -> dict[str, Any]:
     """From files to poses: the share of the whole time that the engine does not run.
 
@@ -202,8 +151,7 @@ def end_to_end(engine: Engine, files: list[Path], arguments: argparse.Namespace)
 
     engine.run(np.zeros((arguments.batch, *spec.input_size_hw, 3), np.uint8))
     return {
-        "engine": f"{spec.architecture} {spec.input_size_hw[0]}x{spec.input_size_hw[1]} "
-        f"{spec.precision}{' flip-test' if spec.flip_test else ''}, {engine.info.backend}",
+        "engine": named(engine),
         "engine_sha256": engine.info.sha256,
         "persons_a_picture": arguments.persons,
         "pictures": arguments.pictures,
@@ -231,46 +179,6 @@ def shares(
         "persons_per_second_all": speeds,
         "share_outside_engine_all": outside,
     }
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    versions = {"hrnet_deploy": __version__, "opencv": cv2.__version__, "numpy": np.__version__}
-    versions["python"] = platform.python_version()
-    if onnxruntime := sys.modules.get("onnxruntime"):
-        versions["onnxruntime"] = onnxruntime.__version__
-    return {
-        "cpu": cpu_model(),
-        "physical_cores": physical_cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load_average_1min": round(os.getloadavg()[0], 2),
-        "versions": versions,
-        "commit": git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--", "hrnet_deploy")),
-    }
-
-
-def command() -> str:
-    """The command line without folders, so that a result says nothing about somebody's machine."""
-    return " ".join(Path(word).name for word in sys.argv)
-
-
-def cpu_model() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def git(*arguments: str) -> str:
-    """What git answers, empty outside of a checkout."""
-    done = subprocess.run(
-        ["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
 
 
 def show(result: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -18,16 +17,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import script
 from cpu_suite.pipelines import READ_FLAGS
 from stand_in import cpu_seconds
 
 from hrnet_deploy.benchmark.machine import machine_facts
 from hrnet_deploy.benchmark.statistics import paired_ratio, summarise
-from hrnet_deploy.errors import DeployError
-from hrnet_deploy.files import check_output_file, write_json
 from hrnet_deploy.runtime.image import read_image
 
-RESULT = Path(__file__).resolve().parent / "results" / "jpeg.json"
 FIRST = "cv2.imread"
 EIGHTH = cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION
 Ways = dict[str, Callable[[], object]]
@@ -39,31 +36,30 @@ def main() -> None:
     parser.add_argument("images", type=Path, help="a folder of .jpg files")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("-o", "--output", type=Path, default=RESULT)
+    parser.add_argument("-o", "--output", type=Path, default=script.RESULTS / "jpeg.json")
     arguments = parser.parse_args()
     files = [str(path) for path in sorted(arguments.images.glob("*.jpg"))[: arguments.limit]]
     if not files:
         parser.error(f"{arguments.images} has no .jpg files")
     cv2.setNumThreads(1)
-    try:
-        check_output_file(arguments.output, force=True)
-        ways, same = decoders(files)
-        taken = cpu_seconds(ways, arguments.rounds)
-        result = {
-            "command": "jpeg.py " + " ".join(Path(word).name for word in sys.argv[1:]),
-            "machine": machine_facts(1),
-            "simplejpeg": metadata.version("simplejpeg") if same else None,
-            "pictures": len(files),
-            "megapixels": round(sum(read_image(file)[..., 0].size for file in files) / 1e6, 3),
-            "share_of_pictures_equal_to_opencv": same,
-            "cpu_ms_a_picture": {
-                name: row(taken[FIRST], seconds, len(files)) for name, seconds in taken.items()
-            },
-        }
-        write_json(arguments.output, result)
-    except DeployError as error:
-        sys.exit(f"jpeg: error: {error}")
-    show(result)
+    script.run("jpeg", arguments.output, lambda _: measured(files, arguments.rounds), show)
+
+
+def measured(files: list[str], rounds: int) -> dict[str, Any]:
+    """Everything that goes into the result."""
+    ways, same = decoders(files)
+    taken = cpu_seconds(ways, rounds)
+    return {
+        "command": script.command(),
+        "machine": machine_facts(1),
+        "simplejpeg": metadata.version("simplejpeg") if same else None,
+        "pictures": len(files),
+        "megapixels": round(sum(read_image(file)[..., 0].size for file in files) / 1e6, 3),
+        "share_of_pictures_equal_to_opencv": same,
+        "cpu_ms_a_picture": {
+            name: row(taken[FIRST], seconds, len(files)) for name, seconds in taken.items()
+        },
+    }
 
 
 def decoders(files: list[str]) -> tuple[Ways, dict[str, float]]:

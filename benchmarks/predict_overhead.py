@@ -18,7 +18,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,12 +27,11 @@ from unittest import mock
 
 import cv2
 import numpy as np
-from host_side import PICTURE_SIZE_WH, REPOSITORY, boxes_in, command, machine, picture_files
+import script
+from made_up import PICTURE_SIZE_WH, Timed, boxes_in, machine, named, picture_files
 
 import hrnet_deploy.predict.run as predict_run
 from hrnet_deploy.engines import Engine, EngineOutput, load_engine
-from hrnet_deploy.errors import DeployError
-from hrnet_deploy.files import check_output_file, write_json
 from hrnet_deploy.predict.job import PredictJob
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import read_image
@@ -43,22 +41,17 @@ SHORT, LONG = 200, 2000
 """Frames of the videos whose memory is compared."""
 
 
-class Recording(Engine):
-    """An engine that counts the seconds inside another one, and keeps the crops that came."""
+class Recording(Timed):
+    """A timed engine that keeps the crops that came, and the time from which it was there."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(engine.spec, engine.info, engine.max_batch)
-        self.inner, self.seconds = engine, 0.0
+        super().__init__(engine)
         self.batches: list[Any] = []
         self.loaded = time.perf_counter()
 
     def _infer(self, crops_nhwc: Any, *, heatmaps: bool) -> EngineOutput:
         self.batches.append(crops_nhwc.copy())
-        start = time.perf_counter()
-        try:
-            return self.inner.run(crops_nhwc, heatmaps=heatmaps)
-        finally:
-            self.seconds += time.perf_counter() - start
+        return super()._infer(crops_nhwc, heatmaps=heatmaps)
 
 
 class Instant(Engine):
@@ -76,15 +69,9 @@ def main() -> None:
     if arguments.memory_of is not None:
         print(memory_of(arguments.engine, arguments.memory_of))
         return
-    try:
-        output = check_output_file(arguments.output, force=True)
-        with tempfile.TemporaryDirectory() as name:
-            result = measured(arguments, Path(name))
-        write_json(output, result)
-    except DeployError as error:
-        sys.exit(f"predict_overhead: error: {error}")
-    show(result)
-    print(f"written to {output}", file=sys.stderr)
+    script.run(
+        "predict_overhead", arguments.output, lambda folder: measured(arguments, folder), show
+    )
 
 
 def parsed() -> argparse.Namespace:
@@ -98,8 +85,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="crops at a time")
     parser.add_argument("--threads", type=int, help="threads of the engine")
     parser.add_argument("--note", default="", help="kept in the result, such as other load")
-    default = REPOSITORY / "benchmarks" / "results" / "predict_overhead.json"
-    parser.add_argument("--output", type=Path, default=default)
+    parser.add_argument("--output", type=Path, default=script.RESULTS / "predict_overhead.json")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -114,17 +100,16 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             {name: one_run(engine, job, folder) for name, job in jobs.items()}
             for _ in range(arguments.rounds)
         ]
-        spec, backend = engine.spec, engine.info.backend
+        name = named(engine)
     short, long = (peak_mb(arguments.engine, folder, frames) for frames in (SHORT, LONG))
     return {
-        "machine": machine(),
-        "command": command(),
+        "machine": machine(arguments.threads),
+        "command": script.command(),
         "note": arguments.note,
-        "engine": f"{spec.architecture} {spec.input_size_hw[0]}x{spec.input_size_hw[1]} "
-        f"{spec.precision}{' flip-test' if spec.flip_test else ''}, {backend}",
+        "engine": name,
         "persons_in_each": arguments.persons,
         "batch": arguments.batch,
-        "runs": {name: summary([rounds_of[name] for rounds_of in rounds]) for name in jobs},
+        "runs": {way: summary([rounds_of[way] for rounds_of in rounds]) for way in jobs},
         "peak_memory_mb": {f"{SHORT} frames": short, f"{LONG} frames": long},
     }
 

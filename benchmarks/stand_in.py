@@ -5,26 +5,34 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from hrnet_deploy.keypoints import keypoint_set
 from hrnet_deploy.spec import ModelSpec
 
 
-def coco_spec() -> ModelSpec:
-    """What an exported HRNet-W32 for 256x192 crops would say of itself."""
+def coco_spec(
+    architecture: str = "stub",
+    *,
+    size_hw: tuple[int, int] = (256, 192),
+    flip_test: bool = True,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+) -> ModelSpec:
+    """What an exported HRNet of 17 keypoints would say of itself."""
     known = keypoint_set("coco_17")
     return ModelSpec(
-        architecture="stub",
-        input_size_hw=(256, 192),
-        heatmap_size_hw=(64, 48),
+        architecture=architecture,
+        input_size_hw=size_hw,
+        heatmap_size_hw=(size_hw[0] // 4, size_hw[1] // 4),
         keypoint_set=known.name,
         keypoint_names=known.names,
         flip_pairs=known.flip_pairs,
         sigmas=known.sigmas,
         skeleton=known.skeleton,
-        flip_test=True,
-        shift_heatmap=True,
+        flip_test=flip_test,
+        shift_heatmap=flip_test,
         source_sha256="0" * 64,
+        precision=precision,
     )
 
 

@@ -18,10 +18,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gpu_suite import MODELS, Model
 from gpu_suite.prepare import seeded
+from stand_in import coco_spec
 
 from hrnet_deploy import __version__
 from hrnet_deploy.engines.build_settings import BuildSettings
@@ -94,9 +95,12 @@ def variants(model: Model) -> Iterator[tuple[str, bytes, ModelSpec]]:
     shapes = HRNet(architecture).state_dict()
     weights = {name: seeded(name, tuple(value.shape)) for name, value in shapes.items()}
     quantization = None
-    for precision in ("fp32", "fp16", "int8"):
+    precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = ("fp32", "fp16", "int8")
+    for precision in precisions:
         for flip in (False, True):
-            spec = spec_for(model, architecture.name, precision, flip)
+            spec = coco_spec(
+                architecture.name, size_hw=model.size_hw, flip_test=flip, precision=precision
+            )
             written = build_hrnet(
                 spec,
                 architecture,
@@ -110,28 +114,6 @@ def variants(model: Model) -> Iterator[tuple[str, bytes, ModelSpec]]:
                 quantization = Quantization(limits, frozenset(inputs) - set(NEVER))
             name = f"{model.name}.{precision}{'' if flip else '-noflip'}"
             yield name, written.SerializeToString(), spec
-
-
-def spec_for(model: Model, architecture: str, precision: Any, flip: bool) -> ModelSpec:
-    """The spec of a COCO network of this size."""
-    from hrnet_deploy.keypoints import keypoint_set
-
-    points = keypoint_set("coco_17")
-    height, width = model.size_hw
-    return ModelSpec(
-        architecture=architecture,
-        input_size_hw=model.size_hw,
-        heatmap_size_hw=(height // 4, width // 4),
-        keypoint_set=points.name,
-        keypoint_names=points.names,
-        flip_pairs=points.flip_pairs,
-        sigmas=points.sigmas,
-        skeleton=points.skeleton,
-        flip_test=flip,
-        shift_heatmap=flip,
-        source_sha256="0" * 64,
-        precision=precision,
-    )
 
 
 def counted(name: str, content: bytes, spec: ModelSpec, arguments: argparse.Namespace) -> Row:

@@ -21,9 +21,29 @@ SUITES = sorted(
 )
 
 
-@pytest.mark.parametrize("module", ["gpu", "peers", "host_side", *SUITES])
+NEEDS = {
+    "adaptive_flip": "onnxruntime",
+    "coco_tail": "pycocotools",
+    "gpu": "onnxruntime",
+    "graph_experiments": "torch",
+    "host_side": "onnxruntime",
+    "jpeg": "onnxruntime",
+    "ncnn_engine": "numpy",
+    "peers": "onnxruntime",
+    "predict_overhead": "onnxruntime",
+    "tensorrt_kernels": "onnx",
+}
+"""The scripts, and what each cannot be imported without."""
+
+
+def test_every_script_is_imported() -> None:
+    scripts = {file.stem for file in FOLDER.glob("*.py") if "__main__" in file.read_text()}
+    assert set(NEEDS) == scripts
+
+
+@pytest.mark.parametrize("module", [*NEEDS, *SUITES])
 def test_imports(module: str) -> None:
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip(NEEDS.get(module, "onnxruntime"))
     done = subprocess.run(
         [sys.executable, "-c", f"import importlib; importlib.import_module({module!r})"],
         cwd=FOLDER,

@@ -15,7 +15,8 @@ from cpu_suite.prepare import Files
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import DeployError
 from hrnet_deploy.runtime.flip import FlipEngine, doubt
-from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.runtime.stream import poses_of_images
 
 OFFICIAL = "official pipeline (PyTorch eager, two passes)"
 SAME_PX = 0.5

@@ -12,7 +12,7 @@ from cpu_suite import Context, Steps, pipelines, say
 from cpu_suite.prepare import Files, jobs_of
 from hrnet_deploy.benchmark.measure import Task, interleaved
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.runtime.stream import ImageJob
+from hrnet_deploy.runtime.jobs import ImageJob
 
 MANY = range(8, 1000)
 """Persons in a crowded picture, whose reading costs each of them little."""

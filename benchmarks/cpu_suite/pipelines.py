@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from hrnet_deploy.engines import Engine, EngineInfo, EngineOutput
 from hrnet_deploy.runtime.crops import crop_into
 from hrnet_deploy.runtime.geometry import UNIT_PX
-from hrnet_deploy.runtime.stream import ImageJob, poses_of_images
+from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.runtime.stream import poses_of_images
 from hrnet_deploy.spec import ModelSpec
 
 OFFICIAL_BATCH = 32

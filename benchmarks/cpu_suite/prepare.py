@@ -17,7 +17,7 @@ from hrnet_deploy.benchmark.end_to_end import Pictures, jobs_for
 from hrnet_deploy.benchmark.machine import machine_facts
 from hrnet_deploy.engines.signature import read_engine_file
 from hrnet_deploy.errors import InputError
-from hrnet_deploy.runtime.stream import ImageJob
+from hrnet_deploy.runtime.jobs import ImageJob
 from hrnet_deploy.spec import ModelSpec
 
 SIZE_HW = (256, 192)
