@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 
 _OPENVINO_SENDER = "openvino_telemetry"
+_ONE_AT_A_TIME = threading.RLock()
+"""One that leaves would switch it on again for another that still imports."""
 
 
 @contextlib.contextmanager
@@ -18,12 +21,13 @@ def switched_off() -> Iterator[None]:
     ``~/.cache/Microsoft``; one who sets the variable to another value is obeyed. OpenVINO does
     without its sender where that cannot be imported, and otherwise keeps a number in ``~/intel``.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    if _OPENVINO_SENDER in sys.modules:
-        yield
-        return
-    sys.modules[_OPENVINO_SENDER] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[_OPENVINO_SENDER]
+    with _ONE_AT_A_TIME:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        if _OPENVINO_SENDER in sys.modules:
+            yield
+            return
+        sys.modules[_OPENVINO_SENDER] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            del sys.modules[_OPENVINO_SENDER]

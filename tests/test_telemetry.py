@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,33 @@ def test_others_can_import_the_sender_afterwards(monkeypatch: pytest.MonkeyPatch
     with telemetry.switched_off():
         pass
     assert sys.modules.get("openvino_telemetry", "absent") == before
+
+
+def test_one_thread_does_not_switch_it_on_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrnet_deploy import telemetry
+
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+    monkeypatch.delitem(sys.modules, "openvino_telemetry", raising=False)
+    inside, leave, second_inside = (threading.Event() for _ in range(3))
+    seen: list[object] = []
+
+    def first() -> None:
+        with telemetry.switched_off():
+            inside.set()
+            leave.wait(10)
+
+    def second() -> None:
+        with telemetry.switched_off():
+            second_inside.set()
+            threads[0].join(10)
+            seen.append(sys.modules.get("openvino_telemetry", "absent"))
+
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    threads[0].start()
+    assert inside.wait(10)
+    threads[1].start()
+    second_inside.wait(0.2)
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [None]
