@@ -42,6 +42,10 @@ _CROPS = UNDERWAY
 
 _KINDS: dict[int, type[DeployError]] = {1: GateError, 2: InputError, 3: EnvironmentFault}
 _AGAIN = "Run the same command again to go on, without that device if it recurs"
+_GUARD = (
+    "A program asks for several devices under if __name__ == '__main__':, since each of their"
+    " processes imports it"
+)
 
 Answer = tuple[Any, ...]
 
@@ -55,6 +59,7 @@ class Worker:
         self._connection, theirs = context.Pipe()
         self._areas = [Area() for _ in range(UNDERWAY + 1)]
         self._turn = 0
+        self._loaded = False
         self._process = context.Process(
             target=_work, args=(theirs, str(path), device, options), daemon=True
         )
@@ -64,6 +69,7 @@ class Worker:
     def loaded(self) -> tuple[ModelSpec, EngineInfo, bool]:
         """Wait until the engine is loaded; what it says of itself, and whether it takes frames."""
         text, info, takes_frames = self._take()
+        self._loaded = True
         return ModelSpec.from_json(text, source=self._path), info, takes_frames
 
     def start(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> None:
@@ -139,7 +145,8 @@ class Worker:
         self._process.join(STOP_SECONDS)
         code = self._process.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return EnvironmentFault(self._device, f"its worker process died ({how})", _AGAIN)
+        fix = _GUARD if code == 1 and not self._loaded else _AGAIN
+        return EnvironmentFault(self._device, f"its worker process died ({how})", fix)
 
 
 def _work(connection: Connection, path: str, device: str, options: dict[str, Any]) -> None:

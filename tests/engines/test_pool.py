@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,19 @@ def test_two_workers_give_what_one_gives(tiny_onnx: Path, two: PoolEngine) -> No
             assert output.heatmaps_nkhw is not None
             np.testing.assert_array_equal(output.heatmaps_nkhw, expected.heatmaps_nkhw)
         assert two.run(noise(3)).heatmaps_nkhw is None
+
+
+def test_a_program_without_a_guard_is_told_so(tiny_onnx: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    load = f"load_engine({str(tiny_onnx)!r}, device='cpu,cpu', threads=1).close()"
+    program.write_text(f"from hrnet_deploy.engines import load_engine\n{load}\n")
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "A program asks for several devices under if __name__ == '__main__'" in done.stderr
+    program.write_text(
+        f"from hrnet_deploy.engines import load_engine\nif __name__ == '__main__':\n    {load}\n"
+    )
+    assert subprocess.run([sys.executable, program], timeout=120).returncode == 0
 
 
 def test_workers_without_a_gpu_take_crops_alone(two: PoolEngine) -> None:
