@@ -17,15 +17,13 @@ from hrnet_deploy.engines import EngineInfo
 from hrnet_deploy.engines.signature import read_engine_file
 from hrnet_deploy.errors import InputError, require
 from hrnet_deploy.export.cpu_session import CpuSession
+from hrnet_deploy.export.pipeline import HALVES, IMAGES, MIRRORED, REVERSED
 from hrnet_deploy.export.reference import Heatmaps, ReferenceEngine
 from hrnet_deploy.files import sha256_bytes
 from hrnet_deploy.spec import HEATMAPS_NAME, ModelSpec
 
 if TYPE_CHECKING:
     import onnx
-
-# Names that ``export/pipeline.py`` gives to what surrounds the network.
-IMAGES, MIRRORED, HALVES, REVERSED = "normalise", "mirror.batch", "flip.halves", "crops.rgb"
 
 MAX_PIXELS_PER_RUN = 8 * 256 * 192
 
@@ -93,11 +91,11 @@ def _cut(model: onnx.ModelProto, *, flip_test: bool) -> onnx.ModelProto:
     waiting = [last]
     while waiting:
         name = waiting.pop()
-        if name in needed or name in (IMAGES, MIRRORED) or name not in by_output:
-            needed.add(name)
+        if name in needed:
             continue
         needed.add(name)
-        waiting.extend(by_output[name].input)
+        if name in by_output and name not in (IMAGES, MIRRORED):
+            waiting.extend(by_output[name].input)
     nodes = [
         node
         for node in model.graph.node

@@ -10,6 +10,11 @@ import numpy as np
 from hrnet_deploy.export.graph import GraphWriter
 from hrnet_deploy.spec import KEYPOINTS_NAME, SCORES_NAME, ModelSpec
 
+IMAGES, MIRRORED, HALVES, REVERSED = "normalise", "mirror.batch", "flip.halves", "crops.rgb"
+"""Nodes by which ``export/bare.py`` finds the network in a file: its input without and with mirror
+images, the two halves of its output, and the crops with their channels turned round.
+"""
+
 PIXEL_RANGE = 255.0
 
 QUARTER_OFFSET = 0.25
@@ -34,12 +39,12 @@ def normalise(graph: GraphWriter, crops: str, spec: ModelSpec, *, reverse: bool)
     x = graph.node("Transpose", [x], "crops.planes", perm=[0, 3, 1, 2])
     mean, std = np.array(spec.mean_rgb[::-1]), np.array(spec.std_rgb[::-1])
     if reverse:
-        x = graph.node("Gather", [x, graph.integers(2, 1, 0)], "crops.rgb", axis=1)
+        x = graph.node("Gather", [x, graph.integers(2, 1, 0)], REVERSED, axis=1)
         mean, std = mean[::-1], std[::-1]
     factor = graph.constant("normalise.factor", _channels(1 / (PIXEL_RANGE * std)))
     offset = graph.constant("normalise.offset", _channels(-mean / std))
     x = graph.node("Mul", [x, factor], "normalise.scaled")
-    return graph.node("Add", [x, offset], "normalise")
+    return graph.node("Add", [x, offset], IMAGES)
 
 
 def _channels(values: np.ndarray) -> np.ndarray:
@@ -51,7 +56,7 @@ def with_mirrored(graph: GraphWriter, images: str, spec: ModelSpec) -> str:
     width = spec.input_size_hw[1]
     columns = graph.constant("mirror.columns", np.arange(width - 1, -1, -1, dtype=np.int64))
     mirrored = graph.node("Gather", [images, columns], "mirror", axis=3)
-    return graph.node("Concat", [images, mirrored], "mirror.batch", axis=0)
+    return graph.node("Concat", [images, mirrored], MIRRORED, axis=0)
 
 
 def merge_mirrored(graph: GraphWriter, heatmaps: str, spec: ModelSpec, name: str) -> str:
@@ -63,7 +68,7 @@ def merge_mirrored(graph: GraphWriter, heatmaps: str, spec: ModelSpec, name: str
     """
     height, width = spec.heatmap_size_hw
     shape = graph.integers(2, -1, spec.joints, height, width)
-    halves = graph.node("Reshape", [heatmaps, shape], "flip.halves")
+    halves = graph.node("Reshape", [heatmaps, shape], HALVES)
     straight, mirrored = (
         graph.node("Gather", [halves, graph.constant(f"flip.half{i}", np.array(i))], n, axis=0)
         for i, n in enumerate(("flip.straight", "flip.mirrored"))

@@ -134,7 +134,7 @@ def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | 
     that a damaged or replaced file is noticed (``resolve_model`` compares the hashes). Looks in
     ``folder``, or among the project's own; None where nothing fits.
     """
-    known = _recipes("checkpoint", folder)
+    known = [recipe for recipe in all_recipes(folder) if recipe.kind == "checkpoint"]
     for recipe in known:
         if recipe.sha256 == checkpoint.sha256:
             return recipe
@@ -149,15 +149,15 @@ def find_recipe(checkpoint: Checkpoint, folder: Path | None = None) -> Recipe | 
 
 def find_onnx_recipe(sha256: str, folder: Path | None = None) -> Recipe | None:
     """The recipe of a foreign ONNX network with this hash; None where there is none."""
-    return next((r for r in _recipes("onnx", folder) if r.sha256 == sha256), None)
+    known = (recipe for recipe in all_recipes(folder) if recipe.kind == "onnx")
+    return next((recipe for recipe in known if recipe.sha256 == sha256), None)
 
 
-def _recipes(kind: str, folder: Path | None) -> list[Recipe]:
-    """The recipes of one kind in ``folder`` or the project's own, examples left out."""
+def all_recipes(folder: Path | None = None) -> list[Recipe]:
+    """The recipes in ``folder`` or the project's own, by name, without the examples."""
     folder = folder or recipes_folder()
     files = [] if folder is None else sorted(folder.glob("*.toml"))
-    recipes = [load_recipe(path) for path in files if not path.name.startswith("example_")]
-    return [recipe for recipe in recipes if recipe.kind == kind]
+    return [load_recipe(path) for path in files if not path.name.startswith("example_")]
 
 
 def choose_recipe(checkpoint: Checkpoint, argument: str | None) -> Recipe | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hrnet_deploy.errors import InputError, Subject, command_line
-from hrnet_deploy.export.recipes import Recipe, load_recipe, recipes_folder
+from hrnet_deploy.export.recipes import Recipe, all_recipes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,10 +85,7 @@ class ZooEntry:
 
 def entries() -> list[ZooEntry]:
     """Everything that is known, checkpoints first, by name; empty without recipes."""
-    folder = recipes_folder()
-    files = [] if folder is None else sorted(folder.glob("*.toml"))
-    recipes = [load_recipe(path) for path in files if not path.name.startswith("example_")]
-    known = [_of_recipe(recipe) for recipe in recipes if recipe.source_file]
+    known = [_of_recipe(recipe) for recipe in all_recipes() if recipe.source_file]
     return [*known, *_detectors()]
 
 

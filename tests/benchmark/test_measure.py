@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hrnet_deploy.benchmark.measure import Task, interleaved
+from hrnet_deploy.benchmark.measure import PAUSE_S, Task, interleaved
 from hrnet_deploy.errors import EnvironmentFault, InputError
 
 
@@ -29,11 +29,23 @@ def test_every_round_runs_every_task_once_in_changing_order() -> None:
     )
 
 
-def test_the_times_are_those_of_the_work() -> None:
-    tasks = [Task("short", lambda: time.sleep(0.002)), Task("long", lambda: time.sleep(0.03))]
-    timings = interleaved(tasks, rounds=3, warmup=0)
-    assert all(0.002 <= seconds < 0.03 for seconds in timings.seconds["short"])
-    assert all(seconds >= 0.03 for seconds in timings.seconds["long"])
+def test_the_times_are_those_of_the_work_without_the_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+
+    def spend(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", spend)
+    tasks = [Task("short", lambda: spend(0.25)), Task("long", lambda: spend(4.0))]
+    timings = interleaved(tasks, rounds=3, warmup=1)
+    assert timings.seconds == {
+        "short": pytest.approx([0.25] * 3),
+        "long": pytest.approx([4.0] * 3),
+    }
+    assert clock[0] == pytest.approx(5 * 4.25 + 10 * PAUSE_S)
 
 
 def test_a_signal_keeps_the_complete_rounds() -> None:

@@ -69,7 +69,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     folder.mkdir()
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr("hrnet_deploy.zoo.entries.recipes_folder", lambda: folder)
+    monkeypatch.setattr("hrnet_deploy.export.recipes.recipes_folder", lambda: folder)
     monkeypatch.setenv("HRNET_DEPLOY_ZOO", "zoo")
     faults = faulty.Faults()
     with faulty.serving(faults) as address:
@@ -191,8 +191,8 @@ def test_ctrl_c_keeps_what_arrived(run: Run, shop: Shop) -> None:
     shop.faults.pause_s, shop.faults.piece = 0.05, 1000
     code = (
         "import pathlib\n"
-        "import hrnet_deploy.zoo.entries as entries\n"
-        f"entries.recipes_folder = lambda: pathlib.Path({str(shop.folder)!r})\n"
+        "import hrnet_deploy.export.recipes as recipes\n"
+        f"recipes.recipes_folder = lambda: pathlib.Path({str(shop.folder)!r})\n"
         "from hrnet_deploy.cli import main\n"
         "main(['zoo', 'get', 'plain', '-o', 'plain.pth'])"
     )

@@ -61,9 +61,8 @@ class Zoo:
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zoo]:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "zoo"))
-    for part in ("zoo.entries", "export.recipes"):
-        where = f"hrnet_deploy.{part}.recipes_folder"
-        monkeypatch.setattr(where, lambda: tmp_path / "recipes")
+    folder = tmp_path / "recipes"
+    monkeypatch.setattr("hrnet_deploy.export.recipes.recipes_folder", lambda: folder)
     faults = faulty.Faults()
     with faulty.serving(faults) as address:
         yield Zoo(tmp_path, address, faults)
