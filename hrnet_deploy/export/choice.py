@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.export.architecture import HRNetArchitecture
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SizeHW = tuple[int, int]
 Triple = tuple[float, float, float]
+Value = TypeVar("Value")
 
 USUAL_SIZES_HW = {"mpii_16": (256, 256), "ap10k_17": (256, 256), "hand_21": (256, 256)}
 """The input sizes of the published models; 256x192 for the other sets."""
@@ -77,23 +78,17 @@ def resolve_model(
     Raises InputError for a recipe of another model, a file that differs from the published one
     (both pass with ``allow_unknown``), a UDP model, a set of another count, an unusable size.
     """
-    assumptions: list[str] = []
-    recipe = _checked_recipe(checkpoint, recipe, allow_unknown, assumptions)
+    recipe, about_recipe = _checked_recipe(checkpoint, recipe, allow_unknown)
     stored = checkpoint.stored or StoredConfig()
     _refuse_udp(checkpoint, recipe, allow_unknown)
-    keypoint_choice, keypoints_from = _keypoints(checkpoint, keypoints, recipe, assumptions)
-    size, size_from = _input_size(checkpoint, input_size_hw, recipe, keypoint_choice, assumptions)
+    points = _keypoints(checkpoint, keypoints, recipe)
+    size = _input_size(checkpoint, input_size_hw, recipe, points.value)
     known_shift = recipe.shift_heatmap if recipe else stored.shift_heatmap
-    shift = known_shift if shift_heatmap is None else shift_heatmap
-    if shift is None:
-        shift = True
-        assumptions.append(
-            "a flip-test shifts by one pixel, as the official code's does (--no-shift otherwise)"
-        )
+    shift = _shift(known_shift if shift_heatmap is None else shift_heatmap)
     return ModelChoice(
-        input_size_hw=size,
-        keypoints=keypoint_choice,
-        shift_heatmap=shift,
+        input_size_hw=size.value,
+        keypoints=points.value,
+        shift_heatmap=shift.value,
         mean_rgb=recipe.mean_rgb if recipe else stored.mean_rgb or IMAGENET_MEAN_RGB,
         std_rgb=recipe.std_rgb if recipe else stored.std_rgb or IMAGENET_STD_RGB,
         network_color_order=(
@@ -103,17 +98,28 @@ def resolve_model(
         box_padding=recipe.box_padding if recipe else BOX_PADDING,
         recipe=recipe.name if recipe else None,
         published=dict(recipe.published) if recipe else {},
-        origins={"input_size": size_from, "keypoints": keypoints_from},
-        assumptions=tuple(assumptions),
+        origins={"input_size": size.origin, "keypoints": points.origin},
+        assumptions=(*about_recipe, *points.assumptions, *size.assumptions, *shift.assumptions),
     )
 
 
+@dataclass(frozen=True)
+class _Fact(Generic[Value]):
+    """One fact, where it comes from, and the sentence that says so where it is an assumption."""
+
+    value: Value
+    origin: str
+    assumptions: tuple[str, ...] = ()
+
+
 def _checked_recipe(
-    checkpoint: Checkpoint, recipe: Recipe | None, allow_unknown: bool, assumptions: list[str]
-) -> Recipe | None:
-    """The recipe if it is for this model: same published file, architecture and joints."""
+    checkpoint: Checkpoint, recipe: Recipe | None, allow_unknown: bool
+) -> tuple[Recipe | None, tuple[str, ...]]:
+    """The recipe if it is for this model (same published file, architecture and joints), and what
+    is to be said of it.
+    """
     if recipe is None:
-        return None
+        return None, ()
     path, differs = checkpoint.path, recipe.hash_differs(checkpoint.sha256)
     if differs and path.name == recipe.source_file and not allow_unknown:
         raise InputError(
@@ -125,13 +131,20 @@ def _checked_recipe(
     if not recipe.fits(architecture, checkpoint.joints):
         wanted = f"{recipe.architecture or 'a network'} with {recipe.joints} keypoints"
         if allow_unknown:
-            assumptions.append(f"the recipe {recipe.name} was left aside: it is for {wanted}")
-            return None
+            return None, (f"the recipe {recipe.name} was left aside: it is for {wanted}",)
         problem = f"is for {wanted}, {path.name} holds {architecture} with {checkpoint.joints}"
         raise InputError(recipe.path, problem, "Pass the recipe of this model")
     if differs:
-        assumptions.append(f"the file is not the published one of recipe {recipe.name}")
-    return recipe
+        return recipe, (f"the file is not the published one of recipe {recipe.name}",)
+    return recipe, ()
+
+
+def _shift(known: bool | None) -> _Fact[bool]:
+    """Whether the flip-test shifts the mirrored heatmap by one pixel."""
+    if known is not None:
+        return _Fact(known, "known")
+    says = "a flip-test shifts by one pixel, as the official code's does (--no-shift otherwise)"
+    return _Fact(True, "assumed", (says,))
 
 
 def _refuse_udp(checkpoint: Checkpoint, recipe: Recipe | None, allow_unknown: bool) -> None:
@@ -148,46 +161,46 @@ def _refuse_udp(checkpoint: Checkpoint, recipe: Recipe | None, allow_unknown: bo
 
 
 def _keypoints(
-    checkpoint: Checkpoint, flag: str | None, recipe: Recipe | None, assumptions: list[str]
-) -> tuple[KeypointSet, str]:
+    checkpoint: Checkpoint, flag: str | None, recipe: Recipe | None
+) -> _Fact[KeypointSet]:
     count = checkpoint.joints
     if flag is not None:
         chosen = keypoint_set(flag)
         if chosen.count != count:
             problem = f"{flag} has {chosen.count} keypoints, {checkpoint.path.name} has {count}"
             raise InputError("--keypoints", problem, _sets_hint(count))
-        return chosen, "--keypoints"
+        return _Fact(chosen, "--keypoints")
     if recipe is not None:
-        return recipe.keypoints, "recipe"
+        return _Fact(recipe.keypoints, "recipe")
     stored = checkpoint.stored
     if stored and stored.keypoints and stored.keypoints.count == count:
-        return stored.keypoints, "stored config"
+        return _Fact(stored.keypoints, "stored config")
     if stored and stored.dataset and not stored.keypoints:
-        assumptions.append(
+        says = (
             f"the file says data set '{stored.dataset}', which is not known: names and flip pairs "
             "are unknown (describe them in a recipe)"
         )
-        return unknown_set(count), "unknown"
+        return _Fact(unknown_set(count), "unknown", (says,))
     if named := _set_in_name(checkpoint.path, count):
-        assumptions.append(f"keypoints {named.name} are taken from the file's name")
-        return named, "file name"
-    return _assumed_set(count, assumptions)
+        says = f"keypoints {named.name} are taken from the file's name"
+        return _Fact(named, "file name", (says,))
+    return _assumed_set(count)
 
 
-def _assumed_set(count: int, assumptions: list[str]) -> tuple[KeypointSet, str]:
+def _assumed_set(count: int) -> _Fact[KeypointSet]:
     candidates = sets_with(count)
     if not candidates:
-        assumptions.append(
+        says = (
             f"no known set has {count} keypoints: names and flip pairs are unknown, so a flip-test "
             "needs a recipe"
         )
-        return unknown_set(count), "unknown"
+        return _Fact(unknown_set(count), "unknown", (says,))
     others = f" (not {', '.join(s.name for s in candidates[1:])})" if candidates[1:] else ""
-    assumptions.append(
+    says = (
         f"keypoints {candidates[0].name}{others} are assumed from their count {count}: pass "
         "--keypoints NAME or a recipe if they are others"
     )
-    return candidates[0], "assumed"
+    return _Fact(candidates[0], "assumed", (says,))
 
 
 def _sets_hint(count: int) -> str:
@@ -208,26 +221,25 @@ def _input_size(
     flag: SizeHW | None,
     recipe: Recipe | None,
     keypoints: KeypointSet,
-    assumptions: list[str],
-) -> tuple[SizeHW, str]:
+) -> _Fact[SizeHW]:
     architecture = checkpoint.architecture
     if flag is not None:
-        return check_input_size(flag, architecture, source="--input-size"), "--input-size"
+        return _Fact(check_input_size(flag, architecture, source="--input-size"), "--input-size")
     if recipe is not None:
-        return check_input_size(recipe.input_size_hw, architecture, source=recipe.path), "recipe"
+        size = check_input_size(recipe.input_size_hw, architecture, source=recipe.path)
+        return _Fact(size, "recipe")
     if stored := checkpoint.stored_input_size_hw:
-        return check_input_size(stored, architecture, source=checkpoint.path), "stored config"
+        size = check_input_size(stored, architecture, source=checkpoint.path)
+        return _Fact(size, "stored config")
     if named := size_in_name(checkpoint.path, architecture):
-        assumptions.append(
-            f"input size {named[0]}x{named[1]} (height x width) is taken from the file's name"
-        )
-        return named, "file name"
+        says = f"input size {named[0]}x{named[1]} (height x width) is taken from the file's name"
+        return _Fact(named, "file name", (says,))
     usual = USUAL_SIZES_HW.get(keypoints.name, (256, 192))
-    assumptions.append(
+    says = (
         f"input size {usual[0]}x{usual[1]} (height x width) is assumed, since the weights cannot "
         "tell: pass --input-size HxW if the model was trained at another"
     )
-    return usual, "assumed"
+    return _Fact(usual, "assumed", (says,))
 
 
 def size_step(architecture: HRNetArchitecture) -> int:
