@@ -10,9 +10,9 @@ import onnxruntime
 from cpu_suite import Context, Steps, layers
 from cpu_suite.contenders import our_engines
 from cpu_suite.prepare import Files
-from hrnet_deploy.benchmark.ceiling import copy_ceiling, gemm_ceilings
+from hrnet_deploy.benchmark.ceiling import Ceiling, copy_ceiling, gemm_ceilings
 from hrnet_deploy.benchmark.cost import graph_convolutions
-from hrnet_deploy.benchmark.measure import Task, interleaved
+from hrnet_deploy.benchmark.measure import Task, Timings, interleaved
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.spec import INPUT_NAME, KEYPOINTS_NAME, SCORES_NAME
 
@@ -53,22 +53,24 @@ def run(context: Context) -> dict[str, Any]:
         "precisions": precisions,
         "gflop": sum(one.flop for one in convolutions) / 1e9,
         "seconds": {task.name: timings.seconds[task.name] for task in tasks},
-        "ceilings": {
-            name: {
-                "library": ceiling.library,
-                "amount": ceiling.amount,
-                "seconds": timings.seconds[ceiling.task.name],
-            }
-            for name, ceiling in ceilings.items()
-        },
-        "layers": [
-            {
-                "precision": chain.precision,
-                "layers": chain.layers,
-                "flop": chain.flop,
-                "amount": chain.amount,
-                "seconds": timings.seconds[chain.task.name],
-            }
-            for chain in alone
-        ],
+        "ceilings": {name: _ceiling(one, timings) for name, one in ceilings.items()},
+        "layers": [_layers(chain, timings) for chain in alone],
+    }
+
+
+def _ceiling(ceiling: Ceiling, timings: Timings) -> dict[str, Any]:
+    return {
+        "library": ceiling.library,
+        "amount": ceiling.amount,
+        "seconds": timings.seconds[ceiling.task.name],
+    }
+
+
+def _layers(chain: layers.Chain, timings: Timings) -> dict[str, Any]:
+    return {
+        "precision": chain.precision,
+        "layers": chain.layers,
+        "flop": chain.flop,
+        "amount": chain.amount,
+        "seconds": timings.seconds[chain.task.name],
     }
