@@ -25,6 +25,7 @@ from hrnet_deploy.cli.options import (
 from hrnet_deploy.cli.progress import progress_bar
 from hrnet_deploy.cli.published import published_figures
 from hrnet_deploy.cli.signals import advising_to_go_on, stop_on_signal
+from hrnet_deploy.cli.usage import given_options
 from hrnet_deploy.errors import EXIT_GATE, InputError, printable
 
 if TYPE_CHECKING:
@@ -166,6 +167,9 @@ def command(
         chosen = StudyOptions(engine_paths, annotations, subsets, report, output, bootstrap)
         evaluate_study(job, chosen, min_ap=min_ap, as_json=as_json)
         return
+    if "bootstrap" in dict(given_options()):
+        problem = "is for the intervals of a report"
+        raise InputError("--bootstrap", problem, "Give --report as well, or leave it out")
     with stop_on_signal() as stop, progress_bar() as progress, advising_to_go_on():
         facts = evaluate_to_files(job, Watch(say, progress, stop.deferred, stop))
     gates = failed_gates(facts, min_ap)

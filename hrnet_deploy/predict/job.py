@@ -93,21 +93,41 @@ def check_choices(job: PredictJob, sources: Sources) -> None:
         raise InputError(job.words[0] if job.words else "SOURCE", *NO_BOXES)
     if len(given) > 1:
         raise InputError(given[1], f"contradicts {given[0]}", "Give one of them")
-    if (job.track or job.smooth) and not (sources.has_videos or sources.has_live):
-        raise InputError("--track" if job.track else "--smooth", "needs a video", "Leave it away")
+    of_videos = {
+        "--track": job.track,
+        "--smooth": job.smooth,
+        "--every": job.choice.every != VideoChoice.every,
+        "--start": job.choice.start_s != VideoChoice.start_s,
+        "--duration": job.choice.duration_s is not None,
+    }
+    useless = [name for name, chosen in of_videos.items() if chosen]
+    if useless and not (sources.has_videos or sources.has_live):
+        raise InputError(useless[0], "needs a video", "Leave it away")
     if sources.has_live and not (isinstance(sources.items, list) and len(sources.items) == 1):
         raise InputError("SOURCE", "has a camera or stream and others", "Give a live source alone")
+    _check_heeded(job)
+    if job.draw is None and (job.side_by_side or job.draw_boxes):
+        name = "--side-by-side" if job.side_by_side else "--draw-boxes"
+        raise InputError(name, "needs --draw", "Say where to draw, or leave it away")
+
+
+def _check_heeded(job: PredictJob) -> None:
+    """Refuse options of a way to find persons that was not chosen."""
     of_detector = {
         "--detector-config": job.detector_config,
         "--detector-device": job.detector_device,
         "--detector-backend": job.detector_backend,
     }
-    useless = [name for name, given in of_detector.items() if given is not None]
-    if useless and job.detector is None:
-        raise InputError(useless[0], "needs --detector", "Give the detector")
-    if job.draw is None and (job.side_by_side or job.draw_boxes):
-        name = "--side-by-side" if job.side_by_side else "--draw-boxes"
-        raise InputError(name, "needs --draw", "Say where to draw, or leave it away")
+    of_boxes = {"--boxes-format": job.boxes_format, "--image-ids": job.image_ids}
+    for name, given in of_detector.items():
+        if given is not None and job.detector is None:
+            raise InputError(name, "needs --detector", "Give the detector")
+    for name, given in of_boxes.items():
+        if given is not None and job.boxes is None:
+            raise InputError(name, "needs --boxes", "Give the boxes, or leave it away")
+    if job.score_threshold is not None and job.whole_image:
+        problem = "is for boxes with scores, whole pictures have none"
+        raise InputError("--score-threshold", problem, "Leave it away")
 
 
 def check_outputs(job: PredictJob, sources: Sources) -> None:

@@ -216,6 +216,7 @@ def test_what_only_coco_evaluations_heed_is_refused(
     [
         (["--sample", "200"], "--sample is for --explain, not for COCO evaluations"),
         (["--ground-truth", "g.mat"], "--ground-truth is for MPII, not for COCO evaluations"),
+        (["--bootstrap", "200"], "--bootstrap: is for the intervals of a report"),
         (["--explain", "--bootstrap", "200"], "--bootstrap is for COCO evaluations, not for"),
         (["--explain", "--flip", "adaptive"], "--explain looks at engines without --flip"),
         (["--ladder", "w.pth", "--backend", "openvino"], "--backend is for COCO evaluations and"),

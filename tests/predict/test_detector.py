@@ -171,6 +171,8 @@ def test_what_is_no_detector_is_refused(tmp_path: Path, tiny_onnx: Path) -> None
         PersonDetector(graph.save(tmp_path / "f.onnx", *ends))
     with pytest.raises((InputError, EnvironmentFault), match="device"):
         PersonDetector(detectors.yolox(tmp_path / "y.onnx"), device="cuda:77")
+    with pytest.raises(InputError, match=r"device: is ''. Give cpu"):
+        PersonDetector(detectors.yolox(tmp_path / "y.onnx"), device="")
     unknown = tmp_path / "u.onnx"
     unknown.write_bytes((tmp_path / "f.onnx").read_bytes().replace(b"Identity", b"Frobnica"))
     with pytest.raises(InputError, match=r"u\.onnx: ONNX Runtime cannot load it \(.*Frobnica"):

@@ -23,6 +23,7 @@ from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.predict.job import PredictJob
 from hrnet_deploy.predict.outputs import CsvFile, ParquetFile
 from hrnet_deploy.predict.run import Summary, predict_to_files
+from hrnet_deploy.predict.video import VideoChoice
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.image import read_image
 from tests.predict import detectors
@@ -267,6 +268,12 @@ def test_pictures_of_one_name_keep_their_own_drawing(
         ({"outputs": (Path("x.txt"),)}, "unknown extension"),
         ({"side_by_side": True}, "--side-by-side: needs --draw"),
         ({"track": True}, "--track: needs a video"),
+        ({"choice": VideoChoice(every=2)}, "--every: needs a video"),
+        ({"choice": VideoChoice(start_s=1)}, "--start: needs a video"),
+        ({"choice": VideoChoice(duration_s=1)}, "--duration: needs a video"),
+        ({"boxes_format": "coco"}, "--boxes-format: needs --boxes"),
+        ({"image_ids": Path("ids.json")}, "--image-ids: needs --boxes"),
+        ({"score_threshold": 0.3}, "--score-threshold: is for boxes with scores"),
         ({"draw": Path("x.mp4")}, "single video for several"),
         ({"outputs": (Path("a.csv"), Path("a.csv"))}, "given twice"),
     ],

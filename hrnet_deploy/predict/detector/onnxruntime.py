@@ -21,7 +21,8 @@ class OnnxRuntimeSession(DetectorSession):
         content, _ = read_detector(path)
         ort = require("onnxruntime", extra="cpu", purpose=f"running {path.name}")
         self._path = path
-        self.device, self.versions = device or "cpu", {"onnxruntime": ort.__version__}
+        self.device = "cpu" if device is None else device
+        self.versions = {"onnxruntime": ort.__version__}
         providers = _providers(ort, self.device)
         try:
             self._session = ort.InferenceSession(
