@@ -30,7 +30,7 @@ def run(context: Context) -> dict[str, Any]:
     for way in _ways(context, files):
         name = f"{way.path.name}, {way.backend} {way.precision}"
         say(f"memory of {name}")
-        found[name] = peak_mb(way, files.spec, BATCH)
+        found[name] = peak_mb(way, files.spec, BATCH, say=say)
     return {"batch": BATCH, "peak_mb": found, "crowds": _crowds(files.fp32)}
 
 

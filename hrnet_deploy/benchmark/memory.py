@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ _RUNS = 3
 _CODE = "from hrnet_deploy.benchmark.memory import answer; answer()"
 
 
-def peak_mb(way: Way, spec: ModelSpec, batch: int) -> float | None:
-    """Peak resident memory (MB) of loading and running batches; None where it cannot be told."""
+def peak_mb(way: Way, spec: ModelSpec, batch: int, *, say: Callable[[str], None]) -> float | None:
+    """Peak resident memory (MB) of loading and running batches; None, with a word why, if unknown.
+
+    ``spec`` is what a checkpoint is run as.
+    """
     question = {
         "way": {**dataclasses.asdict(way), "path": str(way.path)},
         "spec": spec.to_json(),
@@ -35,9 +39,12 @@ def peak_mb(way: Way, spec: ModelSpec, batch: int) -> float | None:
             timeout=_SECONDS,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.TimeoutExpired) as error:
+        say(f"memory of {way.path}: not measured ({error})")
         return None
     if done.returncode != 0:
+        *_, last = ["", *done.stderr.splitlines()]
+        say(f"memory of {way.path}: not measured (exit code {done.returncode}; {last})")
         return None
     value = json.loads(done.stdout.splitlines()[-1])
     return None if value is None else float(value)

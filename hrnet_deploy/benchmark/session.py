@@ -115,8 +115,9 @@ class _Session:
             if self._stop() is None:
                 self._say(f"memory of {contender.name}")
                 batch = self.measured.batches[contender.name]
-                peak = peak_mb(contender.way, spec or contender.engine.spec, batch)
-                self.measured.memory_mb[contender.name] = peak
+                self.measured.memory_mb[contender.name] = peak_mb(
+                    contender.way, spec or contender.engine.spec, batch, say=self._say
+                )
 
     def result(self) -> dict[str, Any]:
         """Everything that is known, in the form of the result file."""

@@ -281,12 +281,17 @@ def test_memory_is_that_of_the_artefact_alone(small_onnx: Path) -> None:
     with load_engine(small_onnx) as engine:
         spec = engine.spec
     ballast = np.ones(400 << 17)  # 400 MiB that are ours, not the engine's
-    used = peak_mb(way, spec, 2)
+    said: list[str] = []
+    used = peak_mb(way, spec, 2, say=said.append)
     assert used is not None
     assert 40 < used < 350
     assert ballast.sum() > 0
+    assert said == []
     gone = dataclasses.replace(way, path=way.path.with_name("gone.onnx"))
-    assert peak_mb(gone, spec, 2) is None
+    assert peak_mb(gone, spec, 2, say=said.append) is None
+    assert len(said) == 1
+    assert "gone.onnx: not measured (exit code 1; " in said[0]
+    assert "no such file" in said[0]
 
 
 def test_convolutions_of_any_precision_are_chained() -> None:
