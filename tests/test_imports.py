@@ -18,7 +18,7 @@ PACKAGE = Path(hrnet_deploy.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
-    ("closing", "errors", "files", "keypoints", "lock", "spec", "telemetry", "values"),
+    ("closing", "errors", "files", "keypoints", "lock", "spec", "talk", "telemetry", "values"),
     ("engines",),
     ("runtime",),
     ("evaluation",),

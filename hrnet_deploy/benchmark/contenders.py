@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +17,10 @@ from hrnet_deploy.errors import EnvironmentFault, InputError, require
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 ENGINES = (".onnx", ".plan")
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hrnet_deploy.benchmark.contenders import Way, open_way
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 _STATUS = Path("/proc/self/status")
 _SECONDS = 600
@@ -20,7 +20,7 @@ _RUNS = 3
 _CODE = "from hrnet_deploy.benchmark.memory import answer; answer()"
 
 
-def peak_mb(way: Way, spec: ModelSpec, batch: int, *, say: Callable[[str], None]) -> float | None:
+def peak_mb(way: Way, spec: ModelSpec, batch: int, *, say: Say) -> float | None:
     """Peak resident memory (MB) of loading and running batches; None, with a word why, if unknown.
 
     ``spec`` is what a checkpoint is run as.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -25,6 +25,7 @@ from hrnet_deploy.engines.cpu import physical_cores
 from hrnet_deploy.errors import EnvironmentFault, InputError
 from hrnet_deploy.runtime.image import read_image
 from hrnet_deploy.runtime.jobs import ImageJob
+from hrnet_deploy.talk import Say
 
 SWEEP_SHARE = 3
 """The batch sweep has one round for so many of the main measurement, at least ``MIN_ROUNDS``."""
@@ -34,7 +35,7 @@ MIN_ROUNDS = 3
 def run_benchmark(
     job: BenchmarkJob,
     *,
-    say: Callable[[str], None],
+    say: Say,
     stop: Stop = lambda: None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class _Session:
         self,
         job: BenchmarkJob,
         contenders: Sequence[Contender],
-        say: Callable[[str], None],
+        say: Say,
         stop: Stop,
         progress: Progress,
     ) -> None:

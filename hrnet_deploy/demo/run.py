@@ -25,6 +25,7 @@ from hrnet_deploy.files import check_output_file, write_bytes
 from hrnet_deploy.predict.estimator import PoseEstimator
 from hrnet_deploy.runtime.draw import draw_poses
 from hrnet_deploy.runtime.image import read_image
+from hrnet_deploy.talk import Say
 
 DEMO_SEED = 2_000_000
 """Far from the seeds of the training pictures: the network has seen none of these."""
@@ -34,7 +35,6 @@ OVERLAYS_NAME = "overlays.jpg"
 OVERLAY_COLUMNS = 4
 CELL_WH = (400, 300)
 
-Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
 
 

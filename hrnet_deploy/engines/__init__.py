@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError, Subject, check_count, command_line
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 CROP_NDIM = 4
 
@@ -175,7 +176,7 @@ def load_engine(
     threads: int | None = None,
     backend: str | None = None,
     precision: str = "exact",
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Engine:
     """Load a ``.onnx`` or ``.plan`` (TensorRT) file as an engine on ``device``.
 

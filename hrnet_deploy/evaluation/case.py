@@ -26,6 +26,7 @@ from hrnet_deploy.evaluation.resample import (
     resampled_similarity,
 )
 from hrnet_deploy.evaluation.sample import Sample, cut_crops, draw_sample, matches_for, with_persons
+from hrnet_deploy.talk import Say
 
 SAMPLE_PERSONS = 200
 TIME_LIMIT_S = 120.0
@@ -147,7 +148,7 @@ def examine(
     any_size: bool,
     expected: Expected,
     settings: DoctorSettings,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Case:
     """Draw the sample of ``plan`` and run it as it is, once through the engine and the network."""
     spec = plan.engine.spec

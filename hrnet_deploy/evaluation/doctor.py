@@ -8,7 +8,6 @@ tried on the bare network where that can be taken out of the file.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from hrnet_deploy.evaluation.causes import every_cause
 from hrnet_deploy.evaluation.findings import Finding, ranked
 from hrnet_deploy.evaluation.plan import EvalPlan
 from hrnet_deploy.evaluation.resample import Interval, interval_of
+from hrnet_deploy.talk import Say
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def explain(
     measured: float | None = None,
     measured_from: str = "",
     trained_size_hw: tuple[int, int] | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Explanation:
     """Look for the cause on a sample of ``plan`` (prepared with ``allow_missing``).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from hrnet_deploy.evaluation.run import Progress, StopSignal, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, check_flippable, doubt
 from hrnet_deploy.runtime.flip_choice import KIND, SCHEMA, second_passes
+from hrnet_deploy.talk import Say
 
 MAX_AP_DROP = 0.1
 """Points of AP, of 100, that are lost at most by default."""
@@ -37,7 +38,6 @@ FEW_PERSONS = 1000
 """With fewer persons AP moves by more than a tenth of a point when one of them changes."""
 
 Floats = NDArray[np.float32]
-Talk = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def calibrate_flip(
     boxes: Subject | None = None,
     settings: EvalSettings | None = None,
     max_ap_drop: float = MAX_AP_DROP,
-    say: Talk = lambda line: None,
+    say: Say = lambda line: None,
     progress: Progress | None = None,
     stop: StopSignal = lambda: None,
 ) -> FlipCalibration:

@@ -15,8 +15,7 @@ from hrnet_deploy.evaluation.run import Progress, StopSignal, infer
 from hrnet_deploy.evaluation.settings import EvalSettings
 from hrnet_deploy.files import check_input_file, check_output_file
 from hrnet_deploy.runtime.engine_options import EngineOptions
-
-Talk = Callable[[str], None]
+from hrnet_deploy.talk import Say
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Watch:
     ``working`` surrounds the inference, which ``stop`` can end and which goes on the next time.
     """
 
-    say: Talk
+    say: Say
     progress: Progress | None = None
     working: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     stop: StopSignal = lambda: None

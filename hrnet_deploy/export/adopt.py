@@ -11,10 +11,11 @@ from hrnet_deploy.export.foreign import ForeignEngine, ForeignNetwork, read_fore
 from hrnet_deploy.export.model import build_model
 from hrnet_deploy.export.promise import Source, promised_spec
 from hrnet_deploy.export.recipes import Recipe, load_recipe
-from hrnet_deploy.export.run import Exported, Judge, Proven, Say
+from hrnet_deploy.export.run import Exported, Judge, Proven
 from hrnet_deploy.export.settings import ExportSettings, check_outputs
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 
 def adopt(path: Path, settings: ExportSettings, *, say: Say) -> Exported:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 from hrnet_deploy.engines.build import Buildable, BuiltPlan, build_plan, check_opset
@@ -13,8 +12,7 @@ from hrnet_deploy.engines.trt_module import TensorRT
 from hrnet_deploy.errors import EnvironmentFault
 from hrnet_deploy.export.trt_support import trt_problems
 from hrnet_deploy.files import write_bytes
-
-Say = Callable[[str], None]
+from hrnet_deploy.talk import Say
 
 
 def build_logged(

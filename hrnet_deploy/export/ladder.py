@@ -40,8 +40,8 @@ from hrnet_deploy.export.run import checkpoint_spec, reference_engine
 from hrnet_deploy.export.settings import ExportSettings, Precision
 from hrnet_deploy.files import check_input_file, write_scratch
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
-Say = Callable[[str], None]
 REFERENCE = "PyTorch"
 BESIDE = (".int8.onnx", ".int8.fp16.onnx", ".fp8.onnx", ".plan", ".fp16.plan", ".int8.plan")
 """Finished engines of these names beside the checkpoint are rungs too."""

@@ -22,11 +22,12 @@ from hrnet_deploy.export.checkpoint import Checkpoint, read_checkpoint
 from hrnet_deploy.export.gates import DECODE_TOLERANCE_PX, POSE_OKS_MEAN, POSE_P95_CELLS
 from hrnet_deploy.export.model import build_hrnet, float_dtype
 from hrnet_deploy.export.quantization import EightBit, Quantization, may_be_quantized
-from hrnet_deploy.export.run import Say, checkpoint_spec
+from hrnet_deploy.export.run import checkpoint_spec
 from hrnet_deploy.export.sensitivity import blocks_of
 from hrnet_deploy.export.settings import ExportSettings, Precision
 from hrnet_deploy.files import StagedFile
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 if TYPE_CHECKING:
     import onnx

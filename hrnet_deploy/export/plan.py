@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +33,13 @@ from hrnet_deploy.files import (
     write_bytes,
 )
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 DISTINCT_CROPS = 16
 """The reference runs on so many crops; larger batches repeat them in another order."""
 
 SHUFFLE = 7
 """Coprime to ``DISTINCT_CROPS``: neighbours in a batch are never the same crop."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

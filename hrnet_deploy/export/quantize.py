@@ -24,11 +24,12 @@ from hrnet_deploy.export.mixture import (
     points,
 )
 from hrnet_deploy.export.parity import ParityReport
-from hrnet_deploy.export.run import Judge, Proven, Say, reference_engine
+from hrnet_deploy.export.run import Judge, Proven, reference_engine
 from hrnet_deploy.export.sensitivity import BlockLoss, measure_blocks
 from hrnet_deploy.export.settings import check_engine_output
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 PARITY_CROPS = 32
 KEEP_MORE = "let more stay float by a lower --max-ap-drop, or calibrate on more persons"

@@ -24,9 +24,7 @@ from hrnet_deploy.export.reference import TorchEngine
 from hrnet_deploy.export.settings import ExportSettings, card_path, check_outputs
 from hrnet_deploy.files import StagedFile, write_json
 from hrnet_deploy.spec import ModelSpec
-
-Say = Callable[[str], None]
-"""Takes one line of talk for the user (stderr on the command line)."""
+from hrnet_deploy.talk import Say
 
 REPORT_IT = "please report it"
 """All that can be done where float32 gives other poses than the reference."""

@@ -12,11 +12,12 @@ from hrnet_deploy.engines.signature import carried_spec
 from hrnet_deploy.errors import InputError, command_line
 from hrnet_deploy.export.checkpoint import read_checkpoint
 from hrnet_deploy.export.foreign import ForeignEngine, read_foreign
-from hrnet_deploy.export.run import Say, checkpoint_spec, reference_engine
+from hrnet_deploy.export.run import checkpoint_spec, reference_engine
 from hrnet_deploy.export.settings import ExportSettings
 from hrnet_deploy.files import check_input_file
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 
 ENGINES = (".onnx", ".plan")
 

@@ -32,6 +32,7 @@ from hrnet_deploy.runtime.checks import checked_boxes, checked_image, checked_pa
 from hrnet_deploy.runtime.engine_options import EngineOptions
 from hrnet_deploy.runtime.flip_choice import with_flip
 from hrnet_deploy.runtime.pose import Poses
+from hrnet_deploy.talk import Say
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -83,7 +84,7 @@ class PoseEstimator(Closing):
         model: Subject,
         *,
         download: bool = False,
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
         **options: Unpack[EstimatorOptions],
     ) -> PoseEstimator:
         """An estimator of an engine file, of a checkpoint, or of a name in the zoo.
@@ -130,7 +131,7 @@ class PoseEstimator(Closing):
         duration_s: float | None = None,
         track: bool = False,
         smooth: bool = False,
-        note: Callable[[str], None] = lambda line: None,
+        note: Say = lambda line: None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Iterator[Predicted]:
         """The poses in each frame of a video file, a camera, a stream, or any iterable of frames.

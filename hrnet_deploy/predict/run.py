@@ -24,10 +24,10 @@ from hrnet_deploy.predict.sources import Sources, find_sources
 from hrnet_deploy.predict.video import VideoInfo
 from hrnet_deploy.runtime.flip_choice import flip_facts, second_passes
 from hrnet_deploy.spec import ModelSpec
+from hrnet_deploy.talk import Say
 from hrnet_deploy.zoo.pretrained import detector_file, named_engine
 
 Progress = Callable[[int, int], None]
-Say = Callable[[str], None]
 Stop = Callable[[], int | None]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from hrnet_deploy.engines import Engine, load_engine
 from hrnet_deploy.errors import InputError, Subject
 from hrnet_deploy.runtime.flip_choice import with_flip
+from hrnet_deploy.talk import Say
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EngineOptions:
     flip: str | None = None
     flip_threshold: float | None = None
 
-    def open(self, path: Subject, say: Callable[[str], None] | None = None) -> Engine:
+    def open(self, path: Subject, say: Say | None = None) -> Engine:
         """The engine of the file ``path``; ``say`` is told what was chosen where a choice was left.
 
         Raises what ``load_engine`` and ``with_flip`` raise.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -10,6 +9,7 @@ from hrnet_deploy.engines import Engine
 from hrnet_deploy.errors import InputError, Subject, command_line
 from hrnet_deploy.files import read_json
 from hrnet_deploy.runtime.flip import MEASURE, FlipEngine, check_flippable
+from hrnet_deploy.talk import Say
 from hrnet_deploy.values import is_number
 
 FLIPS = ("exact", "adaptive", "off")
@@ -23,7 +23,7 @@ def with_flip(
     flip: str | None,
     *,
     threshold: float | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = lambda line: None,
 ) -> Engine:
     """``engine`` with the flip-test that is asked for; InputError where it cannot give that.
 
@@ -72,7 +72,7 @@ def calibration_path(engine: Subject) -> Path:
     return Path(f"{engine}.flip.json")
 
 
-def _checked(threshold: float | None, engine: Engine, say: Callable[[str], None]) -> float:
+def _checked(threshold: float | None, engine: Engine, say: Say) -> float:
     if threshold is None:
         return _calibrated(engine, say)
     if not _is_threshold(threshold):
@@ -80,7 +80,7 @@ def _checked(threshold: float | None, engine: Engine, say: Callable[[str], None]
     return float(threshold)
 
 
-def _calibrated(engine: Engine, say: Callable[[str], None]) -> float:
+def _calibrated(engine: Engine, say: Say) -> float:
     """The threshold beside the engine file, if it was made for just this file."""
     name, path = engine.info.path, calibration_path(engine.info.path)
     again = command_line("calibrate-flip", name, "--annotations", "KEYPOINTS", "--images", "FOLDER")

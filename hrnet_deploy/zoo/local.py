@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hrnet_deploy.errors import EnvironmentFault, InputError, command_line
 from hrnet_deploy.files import check_output_file, sha256_file
+from hrnet_deploy.talk import Say
 from hrnet_deploy.zoo.download import Downloaded, download
 from hrnet_deploy.zoo.entries import ZooEntry, downloadable
 
@@ -65,9 +66,7 @@ def fetch(
     return Kept(target, got.sha256, got)
 
 
-def local_file(
-    item: ZooEntry, *, wanted: bool = False, say: Callable[[str], None] = lambda line: None
-) -> Path:
+def local_file(item: ZooEntry, *, wanted: bool = False, say: Say = lambda line: None) -> Path:
     """The file of ``item`` on this machine; downloaded first where that is ``wanted``.
 
     Otherwise, where it is not there, an InputError that says which command gets it.

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from hrnet_deploy.errors import InputError, Subject, command_line, one_line
 from hrnet_deploy.files import sha256_file
+from hrnet_deploy.talk import Say
 from hrnet_deploy.zoo.entries import ZooEntry, entry
 from hrnet_deploy.zoo.local import local_file, place_of
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
-
-Say = Callable[[str], None]
 
 
 def engine_file(model: Subject, *, download: bool = False, say: Say | None = None) -> Path:

@@ -14,7 +14,7 @@ from hrnet_deploy.engines.build_settings import BuildSettings
 from hrnet_deploy.engines.manifest import manifest_path, write_manifest
 from hrnet_deploy.engines.trt_module import load_tensorrt
 from hrnet_deploy.errors import GateError, InputError
-from hrnet_deploy.export.building import Say, build_logged
+from hrnet_deploy.export.building import build_logged
 from hrnet_deploy.export.crops import seeded_crops
 from hrnet_deploy.export.plan import PlanRequest, plan_facts
 from hrnet_deploy.files import check_output_file, write_bytes
@@ -28,6 +28,7 @@ from hrnet_deploy.predict.detector.tensorrt import (
     PlanSession,
     signature_facts,
 )
+from hrnet_deploy.talk import Say
 
 SCORE_TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2}
 EDGE_TOLERANCE_PX = {"fp32": 0.5, "fp16": 4.0}
