@@ -144,7 +144,7 @@ def with_engine_options(*, flip: bool) -> Callable[[Callable[..., Any]], Callabl
 
 
 def say(line: str) -> None:
-    """Say to the user on stderr; a "." at the end stays, since it may be a command's folder."""
+    """Tell the user on stderr; a "." at the end stays, since it may be a command's folder."""
     click.echo(one_line(line), err=True)
 
 
