@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hrnet_deploy.closing import Closing
 from hrnet_deploy.errors import InputError
 from hrnet_deploy.evaluation.fingerprint import another_run, differences
+from hrnet_deploy.evaluation.sealed import sealed, unsealed
 from hrnet_deploy.files import disk_full, is_disk_full
 from hrnet_deploy.lock import FileLock
 from hrnet_deploy.predict.frames import Boxes, Frame, Predicted
@@ -31,7 +32,6 @@ FORMAT = "hrnet-deploy-predict-journal"
 _START = json.dumps({"format": FORMAT}, allow_nan=False)[:-1].encode()
 _COUNT = "frames"
 _FAILED = {"source", "stamp", "number"}
-_FIELDS = {*_FAILED, "size", "exif", "boxes", "box_scores", "ids", "poses"}
 
 
 @dataclass
@@ -152,8 +152,7 @@ class PredictJournal(Closing):
             self.remove()
 
     def _put(self, values: Iterable[dict[str, Any]]) -> None:
-        lines = [json.dumps(value, allow_nan=False).encode() + b"\n" for value in values]
-        rest = memoryview(b"".join(lines))
+        rest = memoryview(b"".join(map(sealed, values)))
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -168,10 +167,12 @@ class PredictJournal(Closing):
             head = stream.readline()
             if not head.endswith(b"\n") and (_START.startswith(head) or head.startswith(_START)):
                 return 0
-            found = _parsed(head)
-            if not head.endswith(b"\n") or found.get("format") != FORMAT:
+            if not head.startswith(_START):
                 problem = "is not a journal of predict"
                 raise InputError(self.path, problem, "Move it away, or give another output")
+            found = unsealed(head)
+            if found is None:
+                raise self._damaged(1)
             begin = stream.tell()
             end = self._read_frames(stream)
         if end == begin:
@@ -187,19 +188,22 @@ class PredictJournal(Closing):
         for number, line in enumerate(iter(stream.readline, b""), start=2):
             if not line.endswith(b"\n"):
                 break  # the torn end of a line that was being written
-            entry = _parsed(line)
-            if isinstance(entry.get(_COUNT), int):
+            entry = unsealed(line)
+            if entry is None:
+                raise self._damaged(number)
+            if _COUNT in entry:
                 for each, start in pending:
                     self._index(each, start, previous)
                     previous = each["source"]
                 self.earlier, end, pending = entry[_COUNT], stream.tell(), []
-            elif set(entry) in (_FIELDS, _FAILED):
-                pending.append((entry, place))
             else:
-                fix = "Move it away, or pass --fresh to start over"
-                raise InputError(self.path, f"is damaged at line {number}", fix)
+                pending.append((entry, place))
             place = stream.tell()
         return end
+
+    def _damaged(self, line: int) -> InputError:
+        fix = "Move it away, or pass --fresh to start over"
+        return InputError(self.path, f"is damaged at line {line}", fix)
 
     def _index(self, entry: dict[str, Any], place: int, previous: str | None) -> None:
         """Remember where the entries of a source begin, if its file is still the same."""
@@ -261,8 +265,7 @@ def _entry(predicted: Predicted) -> dict[str, Any]:
 
 def _next_entry(stream: IO[bytes], frame: Frame) -> dict[str, Any] | None:
     """The line of ``frame``, past counts and frames that failed; None where another one comes."""
-    while line := stream.readline():
-        entry = _parsed(line)
+    while entry := unsealed(stream.readline()):
         if (entry.get("source"), entry.get("number", -1)) == (frame.source, frame.number):
             return entry
         if _COUNT not in entry and set(entry) != _FAILED:
@@ -277,14 +280,6 @@ def _stamp(source: str) -> str:
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _encoded(array: NDArray[Any], kind: str) -> str:

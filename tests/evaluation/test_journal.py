@@ -153,8 +153,8 @@ def test_a_file_of_somebody_else_is_never_touched(tmp_path: Path, content: bytes
 
 
 def test_a_version_of_later(written: Path) -> None:
-    written.write_text(written.read_text().replace('"version": 1', '"version": 2', 1))
-    with pytest.raises(InputError, match="has journal version 2, this version reads 1"):
+    written.write_text(written.read_text().replace('"version": 2', '"version": 3', 1))
+    with pytest.raises(InputError, match="has journal version 3, this version reads 2"):
         open_journal(written)
 
 

@@ -66,7 +66,7 @@ def test_any_cut_is_survived_and_the_rest_can_be_written_again(tmp_path: Path) -
             for number in range(3):
                 frame = predicted(number, number)
                 journal.write([journal.known(frame.frame) or frame])
-            counts = re.findall(rb'^\{"frames": \d\}\n', whole[:cut], re.MULTILINE)
+            counts = re.findall(rb'^\{"frames": \d, "check": \d+\}\n', whole[:cut], re.MULTILINE)
             assert known == len(counts)
         assert path.read_bytes() == whole
 
@@ -79,6 +79,19 @@ def test_other_files_are_refused_and_kept(content: bytes, tmp_path: Path) -> Non
         PredictJournal(path, {"engine": "x"}, NAMES)
     assert path.read_bytes() == content
     assert sorted(file.name for file in tmp_path.iterdir()) == ["j"]
+
+
+def test_a_flipped_bit_is_noticed_on_every_line(tmp_path: Path) -> None:
+    """Also where the line is valid JSON with it: one pose would be another, without a word."""
+    path = tmp_path / "j"
+    lines = written(path).splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        flipped = line[:-20] + bytes([line[-20] ^ 1]) + line[-19:]
+        content = b"".join([*lines[: number - 1], flipped, *lines[number:]])
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=f"is damaged at line {number}. Move it away"):
+            PredictJournal(path, {"engine": "x"}, NAMES)
+        assert path.read_bytes() == content
 
 
 def test_damage_before_the_end_is_refused_and_kept(tmp_path: Path) -> None:
