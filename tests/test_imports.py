@@ -174,9 +174,10 @@ def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def loaded_after(code: str, folder: Path) -> set[str]:
-    """Top-level names in sys.modules after ``code`` ran in a fresh interpreter."""
-    report = "import json, sys; print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
-    done = run_python(f"{code}\n{report}", folder)
+    """Top-level names that ``code`` brings into sys.modules in a fresh interpreter."""
+    begin = "import sys; there = set(sys.modules)"  # packages' .pth files may have brought some
+    new = "sorted({n.split('.')[0] for n in set(sys.modules) - there})"
+    done = run_python(f"{begin}\n{code}\nimport json; print(json.dumps({new}))", folder)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 

@@ -64,7 +64,9 @@ class FlipEngine(Engine):
         pairs, shift = self.spec.flip_pairs or (), self.spec.shift_heatmap
         merged = merge_flipped(straight_nkhw, mirrored, pairs, shift=shift)
         keypoints, scores = decode_heatmaps(merged, self.spec.decode)
-        return EngineOutput(keypoints, scores, merged, np.ones(len(merged), np.bool_))
+        output = EngineOutput(keypoints, scores, merged, np.ones(len(merged), np.bool_))
+        self._check_output(output, len(merged))  # the maximum in a graph may pass over NaN
+        return output
 
     def _infer(self, crops_nhwc: NDArray[np.uint8], *, heatmaps: bool) -> EngineOutput:
         """Both passes; memory for heatmaps is that of a batch."""

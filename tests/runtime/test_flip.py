@@ -172,6 +172,18 @@ def test_a_second_pass_that_is_not_finite_is_an_error_of_its_picture(tiny: Modul
     assert caught.value.indices.tolist() == [2]
 
 
+def test_nan_among_heatmaps_that_the_maximum_passed_over_is_an_error(tiny: ModuleType) -> None:
+    """``ReduceMax`` of ONNX Runtime gives the largest of the others."""
+    engine = FlipEngine(SidedEngine(tiny), LIMIT)
+    crops = np.zeros((3, *engine.spec.input_size_hw, 3), np.uint8)
+    straight = engine.first(crops).heatmaps_nkhw
+    assert straight is not None
+    straight[1, 0, 2, 3] = np.nan
+    with pytest.raises(NonFiniteOutput) as caught:
+        engine.second(crops, straight)
+    assert caught.value.indices.tolist() == [1]
+
+
 def test_a_first_pass_that_is_not_finite_is_numbered_in_its_whole_call(tiny: ModuleType) -> None:
     crops = np.stack([sided_picture(120 if n == 37 else SURE) for n in range(40)])
     engine = SidedEngine(tiny, poison_first=120)
