@@ -105,26 +105,33 @@ def check_choices(job: PredictJob, sources: Sources) -> None:
         raise InputError(useless[0], "needs a video", "Leave it away")
     if sources.has_live and not (isinstance(sources.items, list) and len(sources.items) == 1):
         raise InputError("SOURCE", "has a camera or stream and others", "Give a live source alone")
+    if job.reconnect_s != PredictJob.reconnect_s and not sources.has_live:
+        raise InputError("--reconnect", "needs a camera or stream", "Leave it away")
     _check_heeded(job)
-    if job.draw is None and (job.side_by_side or job.draw_boxes):
-        name = "--side-by-side" if job.side_by_side else "--draw-boxes"
-        raise InputError(name, "needs --draw", "Say where to draw, or leave it away")
 
 
 def _check_heeded(job: PredictJob) -> None:
-    """Refuse options of a way to find persons that was not chosen."""
+    """Refuse options of drawing, or of a way to find persons, where that was not chosen."""
     of_detector = {
         "--detector-config": job.detector_config,
         "--detector-device": job.detector_device,
         "--detector-backend": job.detector_backend,
     }
     of_boxes = {"--boxes-format": job.boxes_format, "--image-ids": job.image_ids}
+    of_drawings = {
+        "--side-by-side": job.side_by_side,
+        "--draw-boxes": job.draw_boxes,
+        "--keypoint-threshold": job.keypoint_threshold != SCORE_THRESHOLD,
+    }
     for name, given in of_detector.items():
         if given is not None and job.detector is None:
             raise InputError(name, "needs --detector", "Give the detector")
     for name, given in of_boxes.items():
         if given is not None and job.boxes is None:
             raise InputError(name, "needs --boxes", "Give the boxes, or leave it away")
+    for name, chosen in of_drawings.items():
+        if chosen and job.draw is None:
+            raise InputError(name, "needs --draw", "Say where to draw, or leave it away")
     if job.score_threshold is not None and job.whole_image:
         problem = "is for boxes with scores, whole pictures have none"
         raise InputError("--score-threshold", problem, "Leave it away")

@@ -139,6 +139,9 @@ class _Reader:
         self._say_what_was_odd(number + 1, complete=True)
         if number < 0:
             raise InputError(self._source.name, "has no frame that can be decoded", _AGAIN)
+        if not chosen:
+            start = f"{self._choice.start_s:g} s, where it is to start"
+            self._note(f"{self._source.name}: ends at {last_time:.2f} s, before {start}")
 
     def _next(self) -> bool:
         """Go to the next frame that can be decoded."""

@@ -267,6 +267,8 @@ def test_pictures_of_one_name_keep_their_own_drawing(
     [
         ({"outputs": (Path("x.txt"),)}, "unknown extension"),
         ({"side_by_side": True}, "--side-by-side: needs --draw"),
+        ({"keypoint_threshold": 0.5}, "--keypoint-threshold: needs --draw"),
+        ({"reconnect_s": 5.0}, "--reconnect: needs a camera or stream"),
         ({"track": True}, "--track: needs a video"),
         ({"choice": VideoChoice(every=2)}, "--every: needs a video"),
         ({"choice": VideoChoice(start_s=1)}, "--start: needs a video"),

@@ -77,7 +77,6 @@ def test_all_frames_come_with_their_numbers_times_and_pixels(tmp_path: Path) -> 
         ({"start_s": 1.0}, list(range(20, 30))),
         ({"start_s": 0.5, "duration_s": 0.25}, [10, 11, 12, 13, 14]),
         ({"every": 3, "start_s": 0.5, "duration_s": 0.5}, [10, 13, 16, 19]),
-        ({"start_s": 9.0}, []),
     ],
 )
 def test_the_choice_of_frames(choice: dict[str, Any], expected: list[int], tmp_path: Path) -> None:
@@ -86,6 +85,15 @@ def test_the_choice_of_frames(choice: dict[str, Any], expected: list[int], tmp_p
     assert numbers == expected
     assert not notes
     assert VideoChoice(**choice).frames_of(video_info(source(path))) == len(expected)
+
+
+def test_a_video_that_ends_before_the_start_has_no_frames_and_a_note(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", frames=30)
+    choice = {"start_s": 9.0}
+    numbers, _, notes = read(path, **choice)
+    assert numbers == []
+    assert notes == [f"{path}: ends at 1.45 s, before 9 s, where it is to start"]
+    assert VideoChoice(**choice).frames_of(video_info(source(path))) == 0
 
 
 def test_a_broken_frame_is_passed_over_and_reported(tmp_path: Path) -> None:
