@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypedDict
+
+from hrnet_deploy.talk import Say
 
 
 class EstimatorOptions(TypedDict, total=False):
@@ -26,4 +27,4 @@ class VideoOptions(TypedDict, total=False):
     duration_s: float | None
     track: bool
     smooth: bool
-    note: Callable[[str], None]
+    note: Say
