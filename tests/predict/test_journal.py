@@ -81,29 +81,28 @@ def test_other_files_are_refused_and_kept(content: bytes, tmp_path: Path) -> Non
     assert sorted(file.name for file in tmp_path.iterdir()) == ["j"]
 
 
+def refused_and_kept(path: Path, lines: list[bytes], number: int, damage: bytes) -> None:
+    """A journal of ``lines``, of which the one called ``number`` is ``damage``."""
+    content = b"".join([*lines[: number - 1], damage, *lines[number:]])
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"is damaged at line {number}. Move it away"):
+        PredictJournal(path, {"engine": "x"}, NAMES)
+    assert path.read_bytes() == content
+
+
 def test_a_flipped_bit_is_noticed_on_every_line(tmp_path: Path) -> None:
     """Also where the line is valid JSON with it: one pose would be another, without a word."""
-    path = tmp_path / "j"
-    lines = written(path).splitlines(keepends=True)
+    lines = written(tmp_path / "j").splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         flipped = line[:-20] + bytes([line[-20] ^ 1]) + line[-19:]
-        content = b"".join([*lines[: number - 1], flipped, *lines[number:]])
-        path.write_bytes(content)
-        with pytest.raises(InputError, match=f"is damaged at line {number}. Move it away"):
-            PredictJournal(path, {"engine": "x"}, NAMES)
-        assert path.read_bytes() == content
+        refused_and_kept(tmp_path / "j", lines, number, flipped)
 
 
 def test_damage_before_the_end_is_refused_and_kept(tmp_path: Path) -> None:
-    path = tmp_path / "j"
-    lines = written(path).splitlines(keepends=True)
+    lines = written(tmp_path / "j").splitlines(keepends=True)
     for number in range(2, len(lines) + 1):
         for damage in (b"#" + lines[number - 1], b'{"frames": "x"}\n', b"[]\n"):
-            content = b"".join([*lines[: number - 1], damage, *lines[number:]])
-            path.write_bytes(content)
-            with pytest.raises(InputError, match=f"is damaged at line {number}. Move it away"):
-                PredictJournal(path, {"engine": "x"}, NAMES)
-            assert path.read_bytes() == content
+            refused_and_kept(tmp_path / "j", lines, number, damage)
 
 
 def test_two_runs_do_not_share_one(tmp_path: Path) -> None:
